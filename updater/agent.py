@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: MIT
+"""The agent: performs what the state machine plans, and feeds back what happened.
+
+One thread, one loop, one session. The order is always the same: an event is looked up in the table,
+the new state is journalled, and only then the plan of the new state is performed. What the journal
+cannot take ends a new install before it begins, and never stands in the way of a verdict.
+
+The agent decides nothing that ``core`` can decide and touches nothing that an edge can touch.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from updater import activity, reception, trial
+from updater.checks import Baseline
+from updater.cloud import Cloud, Mode
+from updater.cloud import Listener as CloudListener
+from updater.core import bootflow, machine, messages, reconcile
+from updater.core.errors import (
+    BusyError,
+    EnvironmentStoreError,
+    JournalError,
+    SlotError,
+    UpdaterError,
+)
+from updater.core.machine import Command
+from updater.core.model import Offer, Session, SlotRecord, Slots, State
+from updater.core.ports import Link, Phase, Progress
+from updater.device import Device
+from updater.installation import Installation
+from updater.installation import Listener as InstallListener
+
+_log = logging.getLogger(__name__)
+
+
+class Agent:
+    """Keeps one device current."""
+
+    def __init__(self, device: Device, link: Link | None) -> None:
+        """Take over *device*; without *link* nothing is reported."""
+        self.device = device
+        self.session: Session | None = None
+        self.problem: UpdaterError | None = SlotError("not started")
+        self.is_orphan = False
+        self.is_reboot_due = False
+        self._slots: Slots | None = None
+        settings, clock = device.config, device.system
+        self._installation = Installation(
+            device.pipeline,
+            settings.download,
+            clock,
+            InstallListener(self._progressed, self._installed, self._not_installed, self._ask),
+        )
+        self._baseline = Baseline(device.health, settings.health, clock, self._based)
+        self.trial = trial.Trial(device, trial.Listener(self._marked_good, self._rejected))
+        self.cloud: Cloud | None = None
+        if link is not None:
+            listener = CloudListener(self.offered, self.trial.link_proven)
+            self.cloud = Cloud(
+                link,
+                device.journal,
+                clock,
+                device.running_version,
+                settings.cloud.fw_type,
+                listener,
+            )
+
+    @property
+    def slots(self) -> Slots:
+        """The slots as found at the start.
+
+        Raises:
+            UpdaterError: The start could not tell; nothing may be written.
+        """
+        if self.problem is not None or self._slots is None:
+            raise self.problem or SlotError("the slots are not known")
+        return self._slots
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far a running install is."""
+        return self._installation.progress
+
+    def activities(self) -> list[activity.Activity]:
+        """Return everything that goes on."""
+        cloud = [] if self.cloud is None else [self.cloud]
+        return [*cloud, self._installation, self._baseline, self.trial]
+
+    def close(self) -> None:
+        """Stop everything; the next start goes on from the journal."""
+        self._installation.stop()
+        self._baseline.stop()
+        self.trial.stop()
+        if self.cloud is not None:
+            self.cloud.close()
+
+    # --- start: what happened meanwhile ----------------------------------------------------------
+
+    def start(self) -> None:
+        """Find out where the machine stands and go on from there."""
+        self.problem = None
+        try:
+            self.session = self.device.journal.current()
+            self._slots = self.device.finder.find()
+            state = self.device.boot_state()
+        except UpdaterError as error:
+            self._stand_still(error)
+            return
+        finding = reconcile.find(self.session, state, self._slots.booted.bootname)
+        _log.info("start: %s", finding.value)
+        self.is_orphan = finding is reconcile.Finding.ORPHAN_TRIAL
+        event = reconcile.event_of(finding, state)
+        if event is not None:
+            self.apply(event, finding.value)
+        elif self.is_orphan:
+            self._judge_orphan()
+        elif self.session is not None:
+            self._perform(self.session)
+        else:
+            self._settle()
+
+    def _stand_still(self, error: UpdaterError) -> None:
+        """Write nothing and promise nothing: this may be a trial, or the wrong disk."""
+        self.problem = error
+        _log.error("%s; nothing will be written until this is mended", error)
+        if self.cloud is not None and self.session is not None and not self.session.state.is_final:
+            self.cloud.enter(Mode.SILENT, None)
+
+    # --- events ----------------------------------------------------------------------------------
+
+    def offered(self, offer: Offer) -> None:
+        """Answer an offer, whoever makes it."""
+        reception.receive(self, offer)
+
+    def begin(self, session: Session, *, void: str | None) -> None:
+        """Journal a new session; nothing was done for it yet.
+
+        Args:
+            session: In state INSTALLING.
+            void: Bootname of the slot that loses its record, or None if it is not to be written.
+
+        Raises:
+            JournalError: Nothing was begun.
+        """
+        self.device.journal.save(session, f"offer: {session.offer.firmware.version}", void=void)
+        self.session = session
+
+    def apply(self, event: machine.Event, text: str, record: SlotRecord | None = None) -> None:
+        """Advance the session by *event*, journal it, then perform the new state's plan."""
+        before = self.session
+        assert before is not None  # noqa: S101 - events happen to sessions only
+        session = machine.advance(before, event)
+        report = _report(session)
+        try:
+            self.device.journal.save(session, text, report=report, record=record)
+        except JournalError as error:
+            if session.state in {State.INSTALLED, State.ACTIVATED}:
+                self.fail(error, machine.InstallFailed, "journal")
+                return
+            _log.error("%s; the verdict stands and is not remembered", error)
+            if report is not None and self.cloud is not None:
+                self.cloud.owe(report)
+        _log.info("session %s: %s: %s", session.id, session.state.value, text)
+        self.session = session
+        self._perform(session)
+
+    def fail(self, error: UpdaterError, event: type[machine.Failed], step: str) -> None:
+        """End the session with *error*."""
+        reason = f"{step}: {error}"
+        self.apply(event(reason, error.result_code), reason)
+
+    def perform(self) -> None:
+        """Perform the plan of the session as it stands."""
+        if self.session is not None:
+            self._perform(self.session)
+
+    def _perform(self, session: Session) -> None:
+        if self.cloud is not None:
+            offer = None if session.state.is_final else session.offer
+            self.cloud.enter(_MODES.get(session.state, Mode.OPEN), offer)
+        for command in machine.PLAN[session.state]:
+            if self.session is not session:
+                return  # the command before this one has already moved the session on
+            _PERFORM[command](self, session)
+
+    # --- commands: install -----------------------------------------------------------------------
+
+    def _install(self, session: Session) -> None:
+        """Make sure that nothing prefers the target, then let the pipeline blank and write it."""
+        try:
+            self._slots = slots = self.device.finder.find()
+            if slots.target.bootname != session.target:
+                raise BusyError(f"slot {session.target} is no longer the one to write")  # noqa: TRY301 - one place ends the session
+            state = self.device.boot_state()
+            self.device.environment.store(bootflow.settle(state, slots.booted.bootname))
+            self.device.journal.void(session.target)
+        except UpdaterError as error:
+            self.fail(error, machine.InstallFailed, "install")
+        else:
+            self._installation.start(self.device.request_for(session, slots.target))
+
+    def adopt(self, offer: Offer) -> None:
+        """Go on with the running session's firmware under *offer*'s URL and task."""
+        assert self.session is not None  # noqa: S101 - there is a session to adopt for
+        self.session = replace(self.session, offer=offer)
+        try:
+            self.device.journal.save(self.session, "offer repeated with a fresh URL")
+        except JournalError as error:
+            _log.warning("%s; after a restart the old URL is tried first", error)
+        if self.cloud is not None:
+            self.cloud.enter(_MODES.get(self.session.state, Mode.OPEN), offer)
+        self._installation.fresh_url(offer.url)
+
+    def withdraw(self, reason: str) -> None:
+        """End the session that is installing or installed."""
+        self._installation.stop()
+        self._baseline.stop()
+        self.apply(machine.Withdrawn(reason), reason)
+
+    def _progressed(self, progress: Progress) -> None:
+        if self.cloud is None or progress.phase is Phase.BLANKING:
+            return
+        self.cloud.downloading(min(progress.received_bytes * 100 // progress.size_bytes, 100))
+        if progress.phase is Phase.VERIFYING:
+            self.cloud.burning()
+
+    def _installed(self) -> None:
+        assert self.session is not None  # noqa: S101 - an install belongs to a session
+        record = SlotRecord(self.session.target, self.session.offer.firmware)
+        text = f"slot {record.bootname} holds version {record.firmware.version}"
+        self.apply(machine.InstallCompleted(), text, record)
+
+    def _not_installed(self, error: UpdaterError) -> None:
+        self.fail(error, machine.InstallFailed, "install")
+
+    def _ask(self) -> None:
+        if self.cloud is not None:
+            self.cloud.ask()
+
+    # --- commands: activate ----------------------------------------------------------------------
+
+    def _prepare_activation(self, session: Session) -> None:
+        del session
+        if self.cloud is not None:
+            self.cloud.burning()
+        self._baseline.start()
+
+    def _based(self, failed: tuple[str, ...]) -> None:
+        """Take the baseline of health, which condemns nobody, into the activation."""
+        self.apply(machine.ActivationBegun(failed), "activation")
+
+    def _store_activation(self, session: Session) -> None:
+        try:
+            self.device.environment.store(bootflow.activate(session.target, session.id))
+        except EnvironmentStoreError as error:
+            if not error.undecided:
+                self.fail(error, machine.ActivationFailed, "activate")
+                return
+            _log.error("%s; the next boot decides", error)
+
+    def _reboot(self, session: Session) -> None:
+        del session
+        self.reboot()
+
+    def reboot(self) -> None:
+        """Ask the machine to reboot; from now on there is nothing left to do but wait for it."""
+        self.is_reboot_due = True
+        self.device.system.reboot()
+
+    # --- commands: trial -------------------------------------------------------------------------
+
+    def _judge_trial(self, session: Session) -> None:
+        is_link_up = self.cloud is not None and self.cloud.is_proven
+        self.trial.start(session.baseline, is_link_up=is_link_up)
+
+    def _judge_orphan(self) -> None:
+        if self.cloud is not None:
+            self.cloud.enter(Mode.TRIAL, None)
+        self.trial.start((), is_link_up=False)
+
+    def _marked_good(self) -> None:
+        if self.session is not None and self.session.state is State.TRIAL:
+            self.apply(machine.MarkedGood(), f"slot {self.session.target} is good")
+            return
+        self.is_orphan = False
+        _log.info("orphan trial: the booted slot is good")
+        self._deliver()
+
+    def _rejected(self, reason: str) -> None:
+        if self.session is not None and self.session.state is State.TRIAL:
+            self.apply(machine.HealthFailed(reason), reason)
+            return
+        _log.error("orphan trial: %s", reason)
+        trial.roll_back(self.device, self.slots.target.bootname)
+        self.reboot()
+
+    def _store_rollback(self, session: Session) -> None:
+        trial.roll_back(self.device, session.other)
+
+    # --- commands: the end -----------------------------------------------------------------------
+
+    def _deliver(self, session: Session | None = None) -> None:
+        del session
+        self._settle()
+        if self.cloud is not None:
+            self.cloud.enter(Mode.OPEN, None)
+            self.cloud.settled()
+
+    def _settle(self) -> None:
+        """Clear what the environment still says of an ended session: it is journalled."""
+        try:
+            changes = bootflow.settle(self.device.boot_state(), self.slots.booted.bootname)
+            self.device.environment.store(changes)
+        except UpdaterError as error:
+            _log.error("environment not cleared: %s", error)
+
+
+_MODES: Mapping[State, Mode] = {
+    State.ACTIVATED: Mode.SILENT,
+    State.TRIAL: Mode.TRIAL,
+    State.ROLLING_BACK: Mode.SILENT,
+}
+
+_PERFORM: Mapping[Command, Callable[[Agent, Session], None]] = {
+    Command.INSTALL: Agent._install,
+    Command.PREPARE_ACTIVATION: Agent._prepare_activation,
+    Command.STORE_ACTIVATION: Agent._store_activation,
+    Command.REBOOT: Agent._reboot,
+    Command.JUDGE_TRIAL: Agent._judge_trial,
+    Command.STORE_ROLLBACK: Agent._store_rollback,
+    Command.REPORT: Agent._deliver,
+}
+
+
+def _report(session: Session) -> bytes | None:
+    """Return the terminal report that *session* owes the cloud, if it has just ended."""
+    if session.offer.is_local or not session.state.is_final:
+        return None
+    if session.state is State.GOOD:
+        return messages.done(session.offer)
+    return messages.fail(session.offer, session.code, session.reason)

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: MIT
+"""The nouns: slots, firmware, offers, sessions. Frozen values without behaviour of their own."""
+
+import enum
+from dataclasses import dataclass, replace
+
+from updater.core.errors import ResultCode
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A partition that can be updated, as found on this machine.
+
+    Attributes:
+        bootname: What the bootloader calls it.
+        device: Path of the device node.
+        number: Its device number; the booted slot is told by this and never by a name.
+        size_bytes: Its capacity.
+    """
+
+    bootname: str
+    device: str
+    number: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """The slot table as found: the one we run from, and the one that is written."""
+
+    booted: Slot
+    target: Slot
+
+    def by_bootname(self, bootname: str) -> Slot | None:
+        """Return the slot that the bootloader calls *bootname*, or None."""
+        return next((slot for slot in (self.booted, self.target) if slot.bootname == bootname), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Firmware:
+    """The identity of a firmware: same version, digest and size means the same bytes."""
+
+    version: str
+    md5: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """The cloud's ``update_firmware``, checked.
+
+    Attributes:
+        url: Signed and therefore secret: never logged, never shown.
+        task_id: Echoed in reports if it was sent, in the JSON type it had.
+        fw_type: The same.
+        is_local: True if a person asked for it here: the cloud gets no report of it.
+    """
+
+    firmware: Firmware
+    url: str
+    task_id: int | str | None = None
+    fw_type: str | None = None
+    is_local: bool = False
+
+    def __repr__(self) -> str:
+        """Show all but the URL."""
+        return f"Offer({self.firmware}, task_id={self.task_id!r}, fw_type={self.fw_type!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRecord:
+    """What the journal knows to be in a slot: written, read back and matched."""
+
+    bootname: str
+    firmware: Firmware
+
+
+class State(enum.Enum):
+    """Where one session stands; the value is what the journal stores."""
+
+    INSTALLING = "installing"  # target slot is being written and cannot boot
+    INSTALLED = "installed"  # every byte read back and matched; nothing activated yet
+    ACTIVATED = "activated"  # the store that makes the target primary is due or done; reboot pending
+    TRIAL = "trial"  # running from the target slot, not yet marked good
+    ROLLING_BACK = "rolling-back"  # the trial failed; the old slot is made primary, reboot pending
+    GOOD = "good"  # marked good; `done` is owed or was delivered
+    FAILED = "failed"  # ended without effect; `fail` is owed or was delivered
+
+    @property
+    def is_final(self) -> bool:
+        """True if the session has ended."""
+        return self in {State.GOOD, State.FAILED}
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One attempt to bring one offer in; survives reboots.
+
+    Attributes:
+        id: Random, hexadecimal; also stored in the environment as ``updater_session``.
+        target: Bootname of the slot that is written.
+        other: Bootname of the slot that was booted when the session began.
+        code: The result code once it has failed, else OK.
+        reason: Why it failed: step and fact, ASCII.
+        baseline: Names of health checks that had failed before activation.
+    """
+
+    id: str
+    state: State
+    offer: Offer
+    target: str
+    other: str
+    code: ResultCode = ResultCode.OK
+    reason: str = ""
+    baseline: tuple[str, ...] = ()
+
+    def with_url_of(self, offer: Offer) -> "Session":
+        """Return the same session with *offer*'s URL and task: the same firmware, signed anew."""
+        return replace(self, offer=offer)
+
+
+@dataclass(frozen=True, slots=True)
+class OwedReport:
+    """A terminal report that the broker has not acknowledged yet."""
+
+    id: int
+    session_id: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One line of history: when (UNIX seconds), which session, what happened."""
+
+    time_s: float
+    session_id: str
+    version: str
+    state: str
+    text: str

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""What becomes of an offer: accepted, adopted, refused, or left until a reboot has decided.
+
+``core.machine.answer`` decides; this module carries it out, and refuses what can be known to fail
+before anything is written: no room, a plaintext URL, slots or a journal that cannot be trusted.
+"""
+
+import logging
+from typing import TYPE_CHECKING
+
+from updater.core import machine
+from updater.core.errors import OfferError, SchemeError, SpaceError, UpdaterError
+from updater.core.machine import Answer
+from updater.core.model import Offer, Session, State
+from updater.device import Device
+
+if TYPE_CHECKING:
+    from updater.agent import Agent
+
+_log = logging.getLogger(__name__)
+
+
+def receive(agent: "Agent", offer: Offer) -> None:
+    """Answer *offer*, whoever makes it."""
+    kind = agent.device.config.cloud.fw_type
+    reply = machine.answer(offer, agent.session, agent.device.running_version(), kind)
+    if agent.is_orphan or agent.is_reboot_due:
+        reply = Answer.WAIT
+    _log.info("offer of version %s: %s", offer.firmware.version, reply.value)
+    match reply:
+        case Answer.ACCEPT:
+            _begin(agent, offer)
+        case Answer.ADOPT:
+            agent.adopt(offer)
+        case Answer.SUPERSEDE:
+            agent.withdraw(f"superseded by version {offer.firmware.version}")
+            _begin(agent, offer)
+        case Answer.REFUSE:
+            _refuse(agent, offer, OfferError(f"offer: fw_type {offer.fw_type} is not for here"))
+        case Answer.RUNNING | Answer.WAIT:
+            pass  # the cloud hears by the next version report, or repeats the offer
+
+
+def _begin(agent: "Agent", offer: Offer) -> None:
+    """Begin a session for *offer*, after everything that can be refused without a write."""
+    try:
+        slots = agent.slots
+        session = Session(
+            id=agent.device.system.random_id(),
+            state=State.INSTALLING,
+            offer=offer,
+            target=slots.target.bootname,
+            other=slots.booted.bootname,
+        )
+        refusal = _refusal(agent.device, offer, slots.target.size_bytes, slots.target.bootname)
+        agent.begin(session, void=None if refusal else slots.target.bootname)
+    except UpdaterError as error:
+        _refuse(agent, offer, error)
+        return
+    if refusal is not None:
+        agent.fail(refusal, machine.InstallFailed, "offer")
+    else:
+        agent.perform()
+
+
+def _refusal(device: Device, offer: Offer, held_bytes: int, bootname: str) -> UpdaterError | None:
+    """Return why *offer* cannot be installed here, as far as that is known beforehand."""
+    if offer.firmware.size_bytes > held_bytes:
+        return SpaceError(offer.firmware.size_bytes, held_bytes, f"slot {bootname}")
+    is_plain = offer.url.lower().startswith("http:")
+    if is_plain and not device.config.download.allow_plaintext:
+        return SchemeError("the URL is http, and download.allow_plaintext is not set")
+    return None
+
+
+def _refuse(agent: "Agent", offer: Offer, error: UpdaterError) -> None:
+    """Say no to an offer that never became a session."""
+    _log.warning("offer refused: %s", error)
+    if agent.cloud is not None and not offer.is_local:
+        agent.cloud.refuse(offer, error)
+    if offer.is_local:
+        raise error
