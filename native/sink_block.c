@@ -6,6 +6,7 @@
  * so that a slot whose head is blank boots nowhere. Ranges are flushed and read back 16 MiB at a
  * time, while the next ones are still being received.
  */
+#define _GNU_SOURCE /* O_DIRECT */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -290,9 +291,9 @@ int upd_sink_block_open(const struct upd_options *options, struct upd_sink **ret
 	if (status == 0)
 		status = allocate(sink, options, reterr);
 	if (status != 0) {
-		block_close(&sink->base);
+		block_close((struct upd_sink *)sink);
 		return status;
 	}
-	*ret = &sink->base;
+	*ret = (struct upd_sink *)sink;
 	return 0;
 }

@@ -3,6 +3,7 @@
  * A local file or block device as a source. Read past the page cache when a slot's medium is what
  * is asked about; the announced size decides how much of a device belongs to the image.
  */
+#define _GNU_SOURCE /* O_DIRECT */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -98,6 +99,6 @@ int upd_source_file_open(const struct upd_options *options, const atomic_int *is
 	file->base = (struct upd_source){ .ops = &file_ops, .is_cancelled = is_cancelled };
 	file->fd = fd;
 	file->size = options->size;
-	*ret = &file->base;
+	*ret = (struct upd_source *)file;
 	return 0;
 }

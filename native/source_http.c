@@ -263,9 +263,9 @@ int upd_source_http_open(const struct upd_options *options, const atomic_int *is
 	http->multi = curl_multi_init();
 	if (!http->spill || !http->easy || !http->multi || configure(http, options) != CURLE_OK ||
 	    curl_multi_add_handle(http->multi, http->easy) != CURLM_OK) {
-		http_close(&http->base);
+		http_close((struct upd_source *)http);
 		return upd_fail(reterr, UPD_RESOURCES, "libcurl cannot be set up");
 	}
-	*ret = &http->base;
+	*ret = (struct upd_source *)http;
 	return 0;
 }
