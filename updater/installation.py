@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from updater.activity import NEVER_S, Clock
-from updater.core.config import Download
+from updater.core.config import DownloadConfig
 from updater.core.errors import ForbiddenError, TransportError, UpdaterError
 from updater.core.ports import InstallRequest, Phase, Pipeline, Progress, RunningInstall
 
@@ -39,7 +39,7 @@ class Installation:
     """Brings one image into one slot, with retries; idle between sessions."""
 
     def __init__(
-        self, pipeline: Pipeline, limits: Download, clock: Clock, listener: Listener
+        self, pipeline: Pipeline, limits: DownloadConfig, clock: Clock, listener: Listener
     ) -> None:
         self._pipeline = pipeline
         self._limits = limits

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: MIT
+"""Configuration: TOML text in, frozen dataclasses out.
+
+One row per setting: its name and unit, default, bounds and help stand together in the field. A key
+that nobody knows is an error that names the nearest known one, never ignored; a value out of its
+bounds says what is allowed.
+"""
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from updater.core.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def _row(
+    text: str,
+    default: Any = MISSING,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """Return one setting: help, default (none: required), bounds or choices."""
+    metadata = {"help": text, "low": low, "high": high, "choices": choices}
+    if isinstance(default, (tuple, list)):
+        return field(default_factory=lambda: tuple(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloudConfig:
+    """``[cloud]``: which broker, and who we are there."""
+
+    host: str = _row("host name of the MQTT broker")
+    port: int = _row("its TCP port", 8883, low=1, high=65535)
+    product_id: str = _row("product id, from the cloud's console")
+    device_name: str = _row("device name within the product")
+    auth: str = _row("how to log in", "tencent", choices=("tencent", "password", "none"))
+    secret_file: str = _row("file with the device secret (auth = tencent)", "")
+    username: str = _row("user name (auth = password)", "")
+    password_file: str = _row("file with the password (auth = password)", "")
+    hmac: str = _row("digest of the signature", "sha256", choices=("sha256", "sha1"))
+    sdkappid: str = _row("application id in the user name", "12010126")
+    keep_alive_s: int = _row("MQTT keep-alive, seconds", 120, low=5, high=900)
+    allow_plaintext: bool = _row("connect without TLS", default=False)
+    ca_file: str = _row("PEM bundle instead of the system's CAs", "")
+    fw_type: str = _row("kind of firmware that this device takes; empty: any", "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadConfig:
+    """``[download]``: limits of the transfer and of its retries."""
+
+    allow_plaintext: bool = _row("take http URLs too", default=False)
+    connect_timeout_s: float = _row("seconds until a connection must stand", 10.0, low=0.1, high=300)
+    stall_timeout_s: float = _row("seconds without a byte", 30.0, low=0.1, high=3600)
+    attempts: int = _row("tries before a transport error is final", 5, low=1, high=1000)
+    backoff_s: float = _row("longest pause before the second try, seconds", 5.0, low=0, high=3600)
+    backoff_limit_s: float = _row("longest pause at all, seconds", 300.0, low=0, high=86400)
+    fresh_url_timeout_s: float = _row("seconds to wait for a fresh URL", 300.0, low=0, high=86400)
+    ca_file: str = _row("PEM bundle instead of the system's CAs", "")
+    read_back: bool = _row("compare what the medium holds with what was written", default=True)
+    buffer_bytes: int = _row("size of one buffer", 1 << 20, low=65536, high=64 << 20)
+    buffers: int = _row("buffers in the ring", 8, low=3, high=64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthCommand:
+    """``[[health.command]]``: a program whose exit status 0 means healthy."""
+
+    name: str = _row("name in reports")
+    argv: tuple[str, ...] = _row("program and arguments")
+    timeout_s: float = _row("seconds until it is killed and has failed", 30.0, low=0.1, high=3600)
+    retry_s: float = _row("seconds until it is tried again", 5.0, low=0.1, high=3600)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthConfig:
+    """``[health]``: what a new slot must show before it is kept."""
+
+    deadline_s: float = _row("seconds within which every command must pass", 300.0, low=1, high=86400)
+    link: bool = _row("the link to the cloud must be proven", default=True)
+    link_deadline_s: float = _row("seconds for that", 1800.0, low=1, high=86400)
+    command: tuple[HealthCommand, ...] = _row("commands to run", ())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateConfig:
+    """``[state]``: where this program keeps things."""
+
+    directory: str = _row("directory of the journal, on the data partition", "/var/lib/updater")
+    control: str = _row("control socket", "/run/updater/control")
+    lock: str = _row("lock of whoever writes", "/run/updater/lock")
+    board: str = _row("the board's description", "/etc/updater/board.toml")
+    trial_over: str = _row("file that tells the dead-man timer to stop", "/run/updater/trial-over")
+    reboot_command: tuple[str, ...] = _row("how to reboot", ("reboot",))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """``updater.toml``: this device."""
+
+    cloud: CloudConfig = _row("the cloud")
+    download: DownloadConfig = _row("the download", DownloadConfig())
+    health: HealthConfig = _row("health", HealthConfig())
+    state: StateConfig = _row("state", StateConfig())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoardName:
+    """``[board]``: what this board is."""
+
+    name: str = _row("name of the board")
+    compatible: str = _row("what a firmware must match", "")
+    version_file: str = _row("file that names the image's version", "/etc/updater/version")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootConfig:
+    """``[boot]``: how the bootloader chooses."""
+
+    dialect: str = _row("variables in use", "bootcount", choices=("bootcount",))
+    counter: str = _row("who counts trial boots", "u-boot", choices=("u-boot", "script"))
+    bootlimit: int = _row("trial boots before the fallback", 3, low=1, high=9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentConfig:
+    """``[environment]``: where U-Boot keeps its variables."""
+
+    config: str = _row("fw_env.config", "/etc/fw_env.config")
+    accept_single_copy: bool = _row("store without redundancy; a power cut may brick", default=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotConfig:
+    """``[[slot]]``: one line of the slot table."""
+
+    bootname: str = _row("what the bootloader calls it")
+    partlabel: str = _row("label of its partition", "")
+    partuuid: str = _row("UUID of its partition", "")
+    mtd_name: str = _row("name of its MTD partition", "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Board:
+    """``board.toml``: the board."""
+
+    board: BoardName = _row("the board")
+    boot: BootConfig = _row("boot", BootConfig())
+    environment: EnvironmentConfig = _row("environment", EnvironmentConfig())
+    slot: tuple[SlotConfig, ...] = _row("slot table")
+
+
+def parse_config(text: str, path: str) -> Config:
+    """Return the device's configuration; *path* is for messages.
+
+    Raises:
+        ConfigError: The text is no TOML, or a key or value is wrong.
+    """
+    return _build(Config, _toml(text, path), path, "")
+
+
+def parse_board(text: str, path: str) -> Board:
+    """Return the board's description; *path* is for messages.
+
+    Raises:
+        ConfigError: The text is no TOML, a key or value is wrong, or the slot table makes no sense.
+    """
+    board = _build(Board, _toml(text, path), path, "")
+    names = [slot.bootname for slot in board.slot]
+    if len(set(names)) != 2 or len(names) != 2:  # noqa: PLR2004 - a pair
+        raise ConfigError(f"{path}: the slot table needs two slots of different names, has {names}")
+    for slot in board.slot:
+        if sum(map(bool, (slot.partlabel, slot.partuuid, slot.mtd_name))) != 1:
+            raise ConfigError(
+                f"{path}: slot {slot.bootname} needs exactly one of partlabel, partuuid, mtd_name"
+            )
+    return board
+
+
+def _toml(text: str, path: str) -> Mapping[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _build(kind: type[T], table: Mapping[str, Any], path: str, where: str) -> T:
+    """Return a *kind* made from *table*, which stands at *where* in the file."""
+    fields = {row.name: row for row in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for key in table:
+        if key not in fields:
+            raise ConfigError(f"{path}: unknown key {where}{key}{_nearest(key, list(fields))}")
+    hints = get_type_hints(kind)
+    values = {}
+    for key, row in fields.items():
+        if key in table:
+            values[key] = _value(hints[key], table[key], row, path, f"{where}{key}")
+        elif row.default is MISSING and row.default_factory is MISSING:
+            raise ConfigError(f"{path}: {where}{key} is missing: {row.metadata['help']}")
+    return kind(**values)
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    """Return a hint at the key that was perhaps meant."""
+    import difflib  # noqa: PLC0415 - costs memory that only a mistake should pay for
+
+    close = difflib.get_close_matches(key, known, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
+
+
+def _value(kind: Any, value: Any, row: "dataclasses.Field[Any]", path: str, where: str) -> Any:
+    """Return *value* as *kind*, within its bounds."""
+    if get_origin(kind) is tuple:
+        item = get_args(kind)[0]
+        if not isinstance(value, list):
+            raise ConfigError(f"{path}: {where} must be a list, is {value!r}")
+        return tuple(_value(item, each, row, path, where) for each in value)
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise ConfigError(f"{path}: {where} must be a table, is {value!r}")
+        return _build(kind, value, path, f"{where}.")  # type: ignore[arg-type]
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind:
+        raise ConfigError(f"{path}: {where} must be a {kind.__name__}, is {value!r}")
+    return _bounded(value, row.metadata, path, where)
+
+
+def _bounded(value: Any, bounds: Mapping[str, Any], path: str, where: str) -> Any:
+    low, high, choices = bounds["low"], bounds["high"], bounds["choices"]
+    if choices and value not in choices:
+        raise ConfigError(f"{path}: {where} must be one of {', '.join(choices)}, is {value!r}")
+    if low is not None and not low <= value <= high:
+        raise ConfigError(f"{path}: {where} must be from {low:g} to {high:g}, is {value!r}")
+    return value
