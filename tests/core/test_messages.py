@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: MIT
+"""The wire: exact bytes out, and nothing hostile in."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from updater.core import messages
+from updater.core.errors import OfferError, ResultCode
+from updater.core.messages import VersionResponse, parse_downlink
+from updater.core.model import Firmware, Offer
+
+GOOD: dict[str, object] = {
+    "file_size": 175436,
+    "md5sum": "AD4615B8" + "0" * 24,
+    "type": "update_firmware",
+    "url": "https://ota.example.com/f?sign=q-sign-time%3D1%3B2&x=1",
+    "version": "0.0.2",
+}
+OFFER = Offer(Firmware("0.2", "0" * 32, 4096), "https://h/f?secret")
+TASK = Offer(OFFER.firmware, OFFER.url, task_id=123456, fw_type="mcu")
+
+
+def payload(**changes: object) -> bytes:
+    return json.dumps({k: v for k, v in {**GOOD, **changes}.items() if v is not ...}).encode()
+
+
+def test_an_offer_is_read() -> None:
+    """Digest in lower case, unknown keys ignored, task echoed in its type."""
+    wanted = Offer(Firmware("0.0.2", "ad4615b8" + "0" * 24, 175436), str(GOOD["url"]))
+    assert parse_downlink(payload(user_defined={"a": [1]})) == wanted
+    offer = parse_downlink(payload(task_id="7", fw_type="mcu", file_size="175436"))
+    assert isinstance(offer, Offer)
+    assert (offer.task_id, offer.fw_type, offer.firmware) == ("7", "mcu", wanted.firmware)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"file_size": value}
+        for value in (0, -1, True, 1.0, 1e3, "", "-1", "1.0", "0", "9" * 20, 1 << 63, None, [1], ...)
+    ]
+    + [{"md5sum": value} for value in ("", "0" * 31, "0" * 33, "g" * 32, 5, None, ...)]
+    + [{"version": value} for value in ("", "x" * 33, "a b", "../x", "a/b", "\u0664", 2, None, ...)]
+    + [
+        {"url": value}
+        for value in ("", "ftp://h/x", "/etc/passwd", "https://", "https://h/ x", "https://h/\n",
+                      "https://h/" + "x" * 2100, "file:///x", 7, None, ...)
+    ]
+    + [{"task_id": value} for value in (True, 1.5, "", "x" * 65, [1], 1 << 70)]
+    + [{"fw_type": value} for value in (1, "", "x" * 65, "a\n")],
+)  # fmt: skip
+def test_an_offer_out_of_its_limits_is_refused(changes: dict[str, object]) -> None:
+    """Each field has its form; the sentence names the field and never the URL."""
+    with pytest.raises(OfferError) as caught:
+        parse_downlink(payload(**changes))
+    assert next(iter(changes)) in str(caught.value)
+    assert "example.com" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        b"", b"{", b"[]", b"3", b"null", b"\xff\xfe", b'{"type": NaN}', b"[" * 10_000,
+        b'{"a":' * 3000, b'{"type": "update_firmware", "file_size": ' + b"9" * 5000 + b"}",
+        b'"' + b"x" * 20_000 + b'"',
+    ],
+)  # fmt: skip
+def test_what_is_no_message_is_one_sentence(hostile: bytes) -> None:
+    """No JSON, too large, nested ten thousand deep: an error of ours, never another one."""
+    with pytest.raises(OfferError):
+        parse_downlink(hostile)
+
+
+@pytest.mark.parametrize(("code", "wanted"), [(0, 0), ("0", 0), (-3, -3), ("1021", 1021)])
+def test_a_version_response_has_a_code(code: object, wanted: int) -> None:
+    """Number or string."""
+    text = json.dumps({"type": "report_version_rsp", "result_code": code, "version": "0.1"})
+    assert parse_downlink(text.encode()) == VersionResponse(wanted)
+
+
+@pytest.mark.parametrize("code", ["x", None, True, 0.0, "", 1 << 70])
+def test_a_version_response_without_a_code_is_refused(code: object) -> None:
+    """Nothing is guessed."""
+    with pytest.raises(OfferError):
+        parse_downlink(json.dumps({"type": "report_version_rsp", "result_code": code}).encode())
+
+
+@pytest.mark.parametrize("kind", ["updating", None, 3, "report_version"])
+def test_unknown_types_are_ignored(kind: object) -> None:
+    """The protocol may grow."""
+    assert parse_downlink(json.dumps({"type": kind}).encode()) is None
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+)
+
+
+@given(st.binary(max_size=300) | st.dictionaries(st.sampled_from(list(GOOD)), _json).map(
+    lambda d: json.dumps({**d, "type": "update_firmware"}).encode()
+))  # fmt: skip
+def test_arbitrary_messages_never_surprise(message: bytes) -> None:
+    """Whatever comes is a value or an OfferError."""
+    try:
+        parse_downlink(message)
+    except OfferError:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("built", "wanted"),
+    [
+        (messages.report_version("0.1"), b'{"type": "report_version", "report": {"version": "0.1"}}'),
+        (
+            messages.report_version("0.1", "mcu"),
+            b'{"type": "report_version", "report": {"version": "0.1", "fw_type": "mcu"}}',
+        ),
+        (
+            messages.downloading(OFFER, 10),
+            b'{"type": "report_progress", "report": {"progress": {"state": "downloading", '
+            b'"percent": "10", "result_code": "0", "result_msg": ""}, "version": "0.2"}}',
+        ),
+        (
+            messages.burning(TASK),
+            b'{"type": "report_progress", "report": {"progress": {"state": "burning", '
+            b'"result_code": "0", "result_msg": ""}, "version": "0.2", "task_id": 123456, '
+            b'"fw_type": "mcu"}}',
+        ),
+        (
+            messages.done(OFFER),
+            b'{"type": "report_progress", "report": {"progress": {"state": "done", '
+            b'"result_code": "0", "result_msg": ""}, "version": "0.2"}}',
+        ),
+        (
+            messages.fail(OFFER, ResultCode.DIGEST, "install: MD5 \u2260\n"),
+            b'{"type": "report_progress", "report": {"progress": {"state": "fail", '
+            b'"result_code": "-4", "result_msg": "install: MD5 ??"}, "version": "0.2"}}',
+        ),
+    ],
+)
+def test_our_bytes_are_the_protocol_s(built: bytes, wanted: bytes) -> None:
+    """All inner values of a progress report are strings."""
+    assert built == wanted
+
+
+def test_a_reason_is_short() -> None:
+    """At most 128 characters reach the cloud."""
+    report = json.loads(messages.fail(OFFER, ResultCode.LOCAL, "x" * 500))
+    assert len(report["report"]["progress"]["result_msg"]) == 128
