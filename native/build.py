@@ -2,8 +2,8 @@
 """Builds ``updater._native``: the header is the cdef, every other C file here is compiled in.
 
 Our own C is compiled with the warnings of the project's style. They are errors where
-``UPDATER_WERROR=1`` (the project's own builds set it); a newer compiler's new warning must not break
-somebody's ``pip install``.
+``UPDATER_WERROR=1`` (the project's own builds set it); a newer compiler's new warning must not
+break somebody's ``pip install``.
 """
 
 import os

@@ -58,7 +58,7 @@ class Clock(Protocol):
 
 
 def step(activities: Sequence[Activity], clock: Clock, wait: Waiter) -> None:
-    """Wait for the first thing to do among *activities*, and let those do it that have something."""
+    """Wait for the first thing to do among *activities*, and let those do it whose it is."""
     wanted = {activity: dict(activity.interests()) for activity in activities}
     merged: dict[int, int] = {}
     for interests in wanted.values():

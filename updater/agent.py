@@ -191,7 +191,7 @@ class Agent:
         try:
             self._slots = slots = self.device.finder.find()
             if slots.target.bootname != session.target:
-                raise BusyError(f"slot {session.target} is no longer the one to write")  # noqa: TRY301 - one place ends the session
+                raise BusyError(f"slot {session.target} is no longer the one to write")
             state = self.device.boot_state()
             self.device.environment.store(bootflow.settle(state, slots.booted.bootname))
             self.device.journal.void(session.target)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Health checks: the configured commands and the proof of the link, within their deadlines.
 
-``Baseline`` runs each check once before an activation and remembers what failed; ``Rounds`` judges a
-trial, where a check that fails is tried again until the deadline. Knows no slot and no environment.
+``Baseline`` runs each check once before an activation and remembers what failed; ``Rounds``
+judges a trial, where a check that fails is tried again until the deadline. Knows no slot and no
+environment.
 """
 
 import select

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The command line: arguments, output, exit codes.
 
-Exit codes are those of ``updater.core.errors``; 0 is success and 1 an error that has no class of its
+Exit codes are those of ``updater.core.errors``; 0 is success and 1 an error without a class of its
 own. With ``--json`` the answer is one JSON object on standard output, errors included; without it
 sentences for people go to standard output and errors to standard error.
 """
@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-_Sub = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
+_Sub = argparse._SubParsersAction  # argparse has no public name for it
 
 
 def _add(
@@ -116,7 +116,10 @@ def _add(
 
 def _add_install(sub: "_Sub[argparse.ArgumentParser]") -> None:
     parser = _add(
-        sub, "install", commands.install, "install a firmware, then boot it on trial: same as an offer"
+        sub,
+        "install",
+        commands.install,
+        "install a firmware, then boot it on trial: same as an offer",
     )
     parser.add_argument("source", metavar="URL|FILE", help="http(s) URL or path of the image")
     parser.add_argument("--firmware-version", required=True, metavar="V", help="its version")

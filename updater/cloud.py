@@ -2,8 +2,8 @@
 """The conversation with the cloud: what is said when, and what was acknowledged.
 
 Owns the link. Its rules are the protocol's: owed terminal reports have their PUBACK before the next
-``report_version``; in a trial no version is reported, for the cloud could take it for success, and a
-``burning`` proves the link instead; versions are reported at most once a minute, and again after
+``report_version``; in a trial no version is reported, for the cloud could take it for success, and
+a ``burning`` proves the link instead; versions are reported at most once a minute, and again after
 10, 20, 40 s while unanswered; progress is said at most once a second and only on change.
 """
 
@@ -59,7 +59,7 @@ class Listener:
 class Cloud:
     """Speaks with the cloud over one link."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - its ports
         self,
         link: Link,
         journal: Journal,
@@ -143,7 +143,7 @@ class Cloud:
             self._link.publish(messages.fail(offer, error.result_code, str(error)), 1)
 
     def ask(self) -> None:
-        """Pull: report the version soon, which makes the cloud repeat its offer with a fresh URL."""
+        """Pull: report the version soon; the cloud then repeats its offer with a fresh URL."""
         self._version_due_s = self._version_said_s + VERSION_INTERVAL_S
 
     def close(self) -> None:

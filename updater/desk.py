@@ -61,7 +61,7 @@ class Desk:
         try:
             needs_privilege, method = _METHODS[call.method]
             if needs_privilege and not call.is_privileged:
-                raise NotPermittedError(f"{call.method} is for root or the agent's own user")  # noqa: TRY301 - answered below
+                raise NotPermittedError(f"{call.method} is for root or the agent's own user")
             method(self, call)
         except KeyError:
             call.fail(UsageError(f"there is no method {call.method!r}"))
@@ -100,7 +100,9 @@ class Desk:
         self._agent.offered(offer)
         begun = self._agent.session
         if begun is None or begun is session:
-            raise BusyError(f"version {offer.firmware.version} is already running, or a reboot is due")
+            raise BusyError(
+                f"version {offer.firmware.version} is already running, or a reboot is due"
+            )
         call.reply({"session": begun.id})
 
     def _mark_good(self, call: Call) -> None:

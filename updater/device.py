@@ -5,7 +5,7 @@ Owns no state. What can be answered or done without an agent (status, an orphan'
 so that the control socket and the command line do it in the same words.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from updater.core import bootflow
@@ -79,7 +79,7 @@ class Device:
         return status
 
     @staticmethod
-    def _told(ask: "Ask", problems: list[str]) -> object:
+    def _told(ask: Callable[[], object], problems: list[str]) -> object:
         """Return the answer, or None and a sentence in *problems*."""
         try:
             return ask()

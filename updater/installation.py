@@ -66,7 +66,7 @@ class Installation:
         self._open()
 
     def fresh_url(self, url: str) -> None:
-        """Take *url* for the same image: at once if one is waited for, else from the next attempt."""
+        """Take *url* for the same image: at once if one is waited for, else at the next try."""
         if self._request is None:
             return
         self._request = replace(self._request, source=url)

@@ -42,7 +42,9 @@ class Rollback:
         target = self._device.finder.find().target
         record = self._device.journal.record(target.bootname)
         if record is None:
-            raise WrongStateError(f"slot {target.bootname} holds no image that this device verified")
+            raise WrongStateError(
+                f"slot {target.bootname} holds no image that this device verified"
+            )
         self._record, self._told = record, told
         self._running = self._device.pipeline.open_digest(target.device, record.firmware.size_bytes)
         return target.bootname

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The trial of the booted slot: checks, verdict, and the one store that makes the verdict hold.
 
-Needs only the environment, the booted slot and its health, never the journal: an orphan trial, whose
-session was lost with the data partition, is judged like any other. The order is that of the design:
-*marked good* is told to the agent after the store is proven, *rejected* before the store is made.
+Needs only the environment, the booted slot and its health, never the journal: an orphan trial,
+whose session was lost with the data partition, is judged like any other. The order is that of the
+design: *marked good* is told after the store is proven, *rejected* before the store is made.
 """
 
 import logging

@@ -70,7 +70,7 @@ def test_a_good_slot_never_counts(boots: int, primary: str) -> None:
 @pytest.mark.parametrize("primary", ["A", "B", "", "Z"])
 @pytest.mark.parametrize("loadable", [set(), {"A"}, {"B"}, {"A", "B"}])
 @pytest.mark.parametrize("is_trial", [False, True])
-def test_only_a_loadable_slot_is_started(primary: str, loadable: set[str], is_trial: bool) -> None:  # noqa: FBT001 - a column of the table
+def test_only_a_loadable_slot_is_started(primary: str, loadable: set[str], is_trial: bool) -> None:
     """A load that fails falls through to another slot; when none loads, the script stops."""
     variables = {**FACTORY, "boot_slot": primary, "upgrade_available": "1" if is_trial else "0"}
     outcome = boot(variables, TABLE, loadable, LIMIT)
@@ -95,10 +95,13 @@ def test_an_unknown_primary_past_the_limit_goes_to_the_first_slot() -> None:
 
 
 @given(
-    st.sampled_from(["A", "B", "", "Z"]), st.booleans(), st.integers(0, 9), st.sampled_from(["", "5"])
+    st.sampled_from(["A", "B", "", "Z"]),
+    st.booleans(),
+    st.integers(0, 9),
+    st.sampled_from(["", "5"]),
 )
 def test_settling_leaves_the_booted_slot_alone_preferred(
-    primary: str, is_trial: bool, count: int, session: str  # noqa: FBT001 - drawn
+    primary: str, is_trial: bool, count: int, session: str
 ) -> None:  # fmt: skip
     """After it no count, no session and no preference for another slot is left; twice is once."""
     changes = bootflow.settle(BootState(primary, is_trial, count, session), "A")

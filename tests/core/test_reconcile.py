@@ -33,10 +33,20 @@ def environment(primary: str, *, trial: bool = False, count: int = 0, owner: str
         (State.INSTALLED, "B", environment("A"), Finding.WRONG_SLOT),
         (State.ACTIVATED, "A", environment("A"), Finding.AS_LEFT),
         (State.ACTIVATED, "A", environment("B", trial=True, owner=ID), Finding.AS_LEFT),
-        (State.ACTIVATED, "A", environment("B", trial=True, count=1, owner=ID), Finding.FELL_THROUGH),
+        (
+            State.ACTIVATED,
+            "A",
+            environment("B", trial=True, count=1, owner=ID),
+            Finding.FELL_THROUGH,
+        ),
         (State.ACTIVATED, "A", environment("A", count=4, owner=ID), Finding.FALLBACK),
         (State.ACTIVATED, "A", environment("B"), Finding.LOST_TO_OTHERS),
-        (State.ACTIVATED, "B", environment("B", trial=True, count=1, owner=ID), Finding.TARGET_BOOTED),
+        (
+            State.ACTIVATED,
+            "B",
+            environment("B", trial=True, count=1, owner=ID),
+            Finding.TARGET_BOOTED,
+        ),
         (State.ACTIVATED, "B", environment("B"), Finding.ALREADY_GOOD),
         (State.ACTIVATED, "B", environment("A"), Finding.LOST_TO_OTHERS),
         (State.TRIAL, "B", environment("B", trial=True, count=2, owner=ID), Finding.STILL_ON_TRIAL),
@@ -83,7 +93,11 @@ def test_every_row_is_reached_and_none_is_hidden_by_an_earlier_one() -> None:
     reached = set()
     for state, booted, boot in EVERY:
         reached.add(
-            next(i for i, row in enumerate(TABLE) if reconcile._matches(row, session(state), boot, booted))
+            next(
+                i
+                for i, row in enumerate(TABLE)
+                if reconcile._matches(row, session(state), boot, booted)
+            )
         )
     assert reached == set(range(len(TABLE)))
 

@@ -149,7 +149,7 @@ def held(device: str, size: int = len(IMAGE)) -> bytes:
 
 @pytest.mark.parametrize("path", ["/good", "/chunked", "/redirect"])
 @pytest.mark.parametrize("read_back", [True, False])
-def test_the_slot_holds_the_image(url: str, device: str, path: str, read_back: bool) -> None:  # noqa: FBT001 - a column
+def test_the_slot_holds_the_image(url: str, device: str, path: str, read_back: bool) -> None:
     """Every byte arrives, also the ones of the last, partial block, and progress only grows."""
     seen = install(replace(request_for(url + path, device), read_back=read_back))
     assert held(device) == IMAGE
@@ -191,7 +191,7 @@ def test_a_wrong_digest_names_both(url: str, device: str) -> None:
 
 
 def test_plaintext_needs_leave(url: str, device: str) -> None:
-    """http is refused unless it was allowed."""
+    """Plain http is refused unless it was allowed."""
     with pytest.raises(SchemeError):
         install(replace(request_for(url + "/good", device), allow_plaintext=False))
 

@@ -67,7 +67,7 @@ def mark_good(booted: str) -> Changes:
 
 
 def roll_back(other: str) -> Changes:
-    """Return the one store that boots *other* again; the next boot still tells whose trial it was."""
+    """Return the one store that boots *other* again; the next boot still tells whose trial."""
     return {BOOT_SLOT: other, UPGRADE_AVAILABLE: "0"}
 
 

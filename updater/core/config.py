@@ -57,7 +57,9 @@ class DownloadConfig:
     """``[download]``: limits of the transfer and of its retries."""
 
     allow_plaintext: bool = _row("take http URLs too", default=False)
-    connect_timeout_s: float = _row("seconds until a connection must stand", 10.0, low=0.1, high=300)
+    connect_timeout_s: float = _row(
+        "seconds until a connection must stand", 10.0, low=0.1, high=300
+    )
     stall_timeout_s: float = _row("seconds without a byte", 30.0, low=0.1, high=3600)
     attempts: int = _row("tries before a transport error is final", 5, low=1, high=1000)
     backoff_s: float = _row("longest pause before the second try, seconds", 5.0, low=0, high=3600)
@@ -83,7 +85,9 @@ class HealthCommand:
 class HealthConfig:
     """``[health]``: what a new slot must show before it is kept."""
 
-    deadline_s: float = _row("seconds within which every command must pass", 300.0, low=1, high=86400)
+    deadline_s: float = _row(
+        "seconds within which every command must pass", 300.0, low=1, high=86400
+    )
     link: bool = _row("the link to the cloud must be proven", default=True)
     link_deadline_s: float = _row("seconds for that", 1800.0, low=1, high=86400)
     command: tuple[HealthCommand, ...] = _row("commands to run", ())
@@ -134,7 +138,9 @@ class EnvironmentConfig:
     """``[environment]``: where U-Boot keeps its variables."""
 
     config: str = _row("fw_env.config", "/etc/fw_env.config")
-    accept_single_copy: bool = _row("store without redundancy; a power cut may brick", default=False)
+    accept_single_copy: bool = _row(
+        "store without redundancy; a power cut may brick", default=False
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

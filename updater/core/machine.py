@@ -24,6 +24,7 @@ No state is guessed from a version string, and no event is derived from a return
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from updater.core.errors import IllegalEventError, ResultCode
 from updater.core.model import Offer, Session, State
@@ -152,7 +153,7 @@ def advance(session: Session, event: Event) -> Session:
     return replace(session, state=state, **_facts(session, event))
 
 
-def _facts(session: Session, event: Event) -> dict[str, object]:
+def _facts(session: Session, event: Event) -> dict[str, Any]:
     """Return what *event* adds to what is known; the first reason for a failure stands."""
     match event:
         case ActivationBegun(baseline):

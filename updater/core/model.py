@@ -33,7 +33,9 @@ class Slots:
 
     def by_bootname(self, bootname: str) -> Slot | None:
         """Return the slot that the bootloader calls *bootname*, or None."""
-        return next((slot for slot in (self.booted, self.target) if slot.bootname == bootname), None)
+        return next(
+            (slot for slot in (self.booted, self.target) if slot.bootname == bootname), None
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,9 @@ class State(enum.Enum):
 
     INSTALLING = "installing"  # target slot is being written and cannot boot
     INSTALLED = "installed"  # every byte read back and matched; nothing activated yet
-    ACTIVATED = "activated"  # the store that makes the target primary is due or done; reboot pending
+    ACTIVATED = (
+        "activated"  # the store that makes the target primary is due or done; reboot pending
+    )
     TRIAL = "trial"  # running from the target slot, not yet marked good
     ROLLING_BACK = "rolling-back"  # the trial failed; the old slot is made primary, reboot pending
     GOOD = "good"  # marked good; `done` is owed or was delivered

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What happened while this program did not run: journal × environment × booted slot, as a table.
+"""What happened while this program did not run: journal by environment by booted slot, as a table.
 
 Read once at each start, before anything else is done. The first row that matches says what was
 found; most findings are an event of the state machine. Nothing is guessed from a version string,
@@ -146,7 +146,9 @@ def event_of(finding: Finding, state: BootState) -> Event | None:
             trials = max(state.count - 1, 0)
             return FellBack(f"trial: fell back after {trials} boots without being marked good")
         case Finding.FELL_THROUGH:
-            return FellBack(f"boot: target could not be loaded, old slot booted (try {state.count})")
+            return FellBack(
+                f"boot: target could not be loaded, old slot booted (try {state.count})"
+            )
         case Finding.ROLLED_BACK:
             return FellBack("trial: rolled back")
         case Finding.LOST_TO_OTHERS:

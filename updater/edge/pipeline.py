@@ -2,7 +2,7 @@
 """The native pipeline behind ``core.ports.Pipeline``: the only place that crosses into C.
 
 Owns the life of one C object per install and the one table that turns its negative codes into this
-program's errors. Decides nothing: which source, which slot and what a failure means is the caller's.
+program's errors. Decides nothing: source, slot and what a failure means are the caller's.
 """
 
 from collections.abc import Mapping
