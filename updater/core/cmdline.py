@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: MIT
+"""The kernel command line: what the bootloader says that it has booted."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """The words that matter here.
+
+    Attributes:
+        root: Value of ``root=``, or "".
+        slot: Value of ``updater.slot=``, or "".
+    """
+
+    root: str = ""
+    slot: str = ""
+
+
+def parse(text: str) -> CommandLine:
+    """Return the words of *text*; as in the kernel, the last of a kind holds."""
+    words = dict(word.split("=", 1) for word in text.split() if "=" in word)
+    return CommandLine(root=words.get("root", ""), slot=words.get("updater.slot", ""))

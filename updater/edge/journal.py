@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: MIT
+"""The journal behind ``core.ports.Journal``: SQLite on the data partition, each method durable.
+
+journal_mode=WAL and synchronous=FULL: a method returns when its transaction is on the medium. Both
+slots' versions of this program share the file, so the schema only ever grows: a reader names the
+columns that it knows and ignores the others. URLs are secrets: the file's mode is 0600, and a
+session's URL is erased when the session has ended.
+"""
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from updater.core.errors import JournalError, ResultCode
+from updater.core.model import (
+    Firmware,
+    HistoryEntry,
+    Offer,
+    OwedReport,
+    Session,
+    SlotRecord,
+    State,
+)
+
+FILE_NAME = "journal.sqlite"
+HISTORY_LIMIT = 500
+_BUSY_TIMEOUT_S = 5.0
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS sessions (
+    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, state TEXT NOT NULL,
+    version TEXT NOT NULL, md5 TEXT NOT NULL, size_bytes INTEGER NOT NULL, url TEXT NOT NULL,
+    task_id TEXT NOT NULL, fw_type TEXT, is_local INTEGER NOT NULL,
+    target TEXT NOT NULL, other TEXT NOT NULL,
+    code INTEGER NOT NULL, reason TEXT NOT NULL, baseline TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS slot_records (
+    bootname TEXT PRIMARY KEY, version TEXT NOT NULL, md5 TEXT NOT NULL,
+    size_bytes INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS owed_reports (
+    id INTEGER PRIMARY KEY, session_id TEXT NOT NULL UNIQUE, payload BLOB NOT NULL,
+    is_settled INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS history (
+    id INTEGER PRIMARY KEY, time_s REAL NOT NULL, session_id TEXT NOT NULL,
+    version TEXT NOT NULL, state TEXT NOT NULL, text TEXT NOT NULL);
+"""
+
+_SESSION_COLUMNS = (
+    "id, state, version, md5, size_bytes, url, task_id, fw_type, is_local, "
+    "target, other, code, reason, baseline"
+)
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise JournalError(f"journal {path}: {error}") from error
+
+
+class SqliteJournal:
+    """One file; may be opened by the agent and by readers at the same time."""
+
+    def __init__(self, directory: str, time_s: Callable[[], float] = time.time) -> None:
+        """Open the journal in *directory*, which is made if need be.
+
+        Raises:
+            JournalError: It cannot be opened, or is none.
+        """
+        self._path = Path(directory) / FILE_NAME
+        self._time_s = time_s
+        with _translated(self._path):
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self._db = sqlite3.connect(
+                self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, cached_statements=16
+            )
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("PRAGMA cache_size=-256")
+            self._db.executescript(_SCHEMA)
+
+    def current(self) -> Session | None:
+        """Return the session that has not ended, or the last one that has, or None."""
+        with _translated(self._path):
+            row = self._db.execute(
+                f"SELECT {_SESSION_COLUMNS} FROM sessions ORDER BY number DESC LIMIT 1"  # noqa: S608 - a constant
+            ).fetchone()
+        try:
+            return None if row is None else _session(row)
+        except (ValueError, TypeError) as error:
+            raise JournalError(f"journal {self._path}: a session makes no sense: {error}") from error
+
+    def save(
+        self,
+        session: Session,
+        text: str,
+        *,
+        report: bytes | None = None,
+        record: SlotRecord | None = None,
+        void: str | None = None,
+    ) -> None:
+        """Store *session* as it stands now, with a line of history and what goes with it."""
+        with self._transaction():
+            values = _row(session)
+            marks = ", ".join("?" * len(values))
+            updates = ", ".join(f"{c} = excluded.{c}" for c in _SESSION_COLUMNS.split(", ")[1:])
+            self._db.execute(
+                f"INSERT INTO sessions ({_SESSION_COLUMNS}) VALUES ({marks}) "  # noqa: S608 - constants
+                f"ON CONFLICT (id) DO UPDATE SET {updates}",
+                values,
+            )
+            self._add_history(session, text)
+            if void is not None:
+                self._db.execute("DELETE FROM slot_records WHERE bootname = ?", (void,))
+            if record is not None:
+                firmware = record.firmware
+                self._db.execute(
+                    "INSERT OR REPLACE INTO slot_records (bootname, version, md5, size_bytes) "
+                    "VALUES (?, ?, ?, ?)",
+                    (record.bootname, firmware.version, firmware.md5, firmware.size_bytes),
+                )
+            if report is not None:  # the first terminal report of a session is its only one
+                self._db.execute(
+                    "INSERT OR IGNORE INTO owed_reports (session_id, payload) VALUES (?, ?)",
+                    (session.id, report),
+                )
+
+    def owed(self) -> Sequence[OwedReport]:
+        """Return the reports that the broker has not acknowledged, oldest first."""
+        with _translated(self._path):
+            rows = self._db.execute(
+                "SELECT id, session_id, payload FROM owed_reports WHERE NOT is_settled ORDER BY id"
+            ).fetchall()
+        return [OwedReport(*row) for row in rows]
+
+    def settle(self, report: OwedReport) -> None:
+        """Note that the broker has acknowledged *report*; what is long settled is dropped."""
+        with self._transaction():
+            self._db.execute("UPDATE owed_reports SET is_settled = 1 WHERE id = ?", (report.id,))
+            self._db.execute(
+                "DELETE FROM owed_reports WHERE is_settled AND id <= ?", (report.id - HISTORY_LIMIT,)
+            )
+
+    def record(self, bootname: str) -> SlotRecord | None:
+        """Return what *bootname* is known to hold."""
+        with _translated(self._path):
+            row = self._db.execute(
+                "SELECT version, md5, size_bytes FROM slot_records WHERE bootname = ?", (bootname,)
+            ).fetchone()
+        return None if row is None else SlotRecord(bootname, Firmware(*row))
+
+    def void(self, bootname: str) -> None:
+        """Forget what *bootname* holds; it is about to be written."""
+        with self._transaction():
+            self._db.execute("DELETE FROM slot_records WHERE bootname = ?", (bootname,))
+
+    def history(self, limit: int) -> Sequence[HistoryEntry]:
+        """Return the newest *limit* lines of history, newest first."""
+        with _translated(self._path):
+            rows = self._db.execute(
+                "SELECT time_s, session_id, version, state, text FROM history "
+                "ORDER BY id DESC LIMIT ?",
+                (limit,),
+            ).fetchall()
+        return [HistoryEntry(*row) for row in rows]
+
+    def close(self) -> None:
+        """Close the journal."""
+        self._db.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with _translated(self._path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _add_history(self, session: Session, text: str) -> None:
+        row = (self._time_s(), session.id, session.offer.firmware.version, session.state.value, text)
+        cursor = self._db.execute(
+            "INSERT INTO history (time_s, session_id, version, state, text) VALUES (?, ?, ?, ?, ?)",
+            row,
+        )
+        last = (cursor.lastrowid or 0) - HISTORY_LIMIT
+        self._db.execute("DELETE FROM history WHERE id <= ?", (last,))
+        self._db.execute(
+            "DELETE FROM sessions WHERE number <= (SELECT max(number) FROM sessions) - ?",
+            (HISTORY_LIMIT,),
+        )
+
+
+class LostJournal:
+    """Stands in for a journal that cannot be opened: nothing is begun, every verdict still falls."""
+
+    def __init__(self, error: JournalError) -> None:
+        """Give *error* as the reason for everything that is refused."""
+        self._error = error
+
+    def current(self) -> Session | None:
+        """Know of no session: a trial that is under way is an orphan's."""
+        return None
+
+    def save(
+        self,
+        session: Session,
+        text: str,
+        *,
+        report: bytes | None = None,
+        record: SlotRecord | None = None,
+        void: str | None = None,
+    ) -> None:
+        """Refuse."""
+        del session, text, report, record, void
+        raise self._error
+
+    def owed(self) -> Sequence[OwedReport]:
+        """Owe nothing that is known."""
+        return ()
+
+    def settle(self, report: OwedReport) -> None:
+        """Refuse."""
+        del report
+        raise self._error
+
+    def record(self, bootname: str) -> SlotRecord | None:
+        """Know of no slot."""
+        del bootname
+        return None
+
+    def void(self, bootname: str) -> None:
+        """Refuse."""
+        del bootname
+        raise self._error
+
+    def history(self, limit: int) -> Sequence[HistoryEntry]:
+        """Refuse: an empty history would be a lie."""
+        del limit
+        raise self._error
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _row(session: Session) -> tuple[object, ...]:
+    offer = session.offer
+    return (
+        session.id,
+        session.state.value,
+        offer.firmware.version,
+        offer.firmware.md5,
+        offer.firmware.size_bytes,
+        "" if session.state.is_final else offer.url,
+        json.dumps(offer.task_id),
+        offer.fw_type,
+        int(offer.is_local),
+        session.target,
+        session.other,
+        int(session.code),
+        session.reason,
+        json.dumps(session.baseline),
+    )
+
+
+def _session(row: Sequence[object]) -> Session:
+    (identity, state, version, md5, size_bytes, url, task_id, fw_type, is_local,
+     target, other, code, reason, baseline) = row  # fmt: skip
+    offer = Offer(
+        Firmware(str(version), str(md5), int(str(size_bytes))),
+        str(url),
+        json.loads(str(task_id)),
+        None if fw_type is None else str(fw_type),
+        is_local=bool(is_local),
+    )
+    return Session(
+        str(identity),
+        State(state),
+        offer,
+        str(target),
+        str(other),
+        ResultCode(int(str(code))),
+        str(reason),
+        tuple(json.loads(str(baseline))),
+    )

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+"""Where the device's secret comes from: a file, read for each connection and kept nowhere.
+
+Draws what a signature needs to be new each time, and judges whether the clock can be trusted: a
+device whose clock has not been set signs without an expiry.
+"""
+
+import logging
+import os
+import secrets
+import stat
+import string
+import time
+from pathlib import Path
+
+from updater.core.config import CloudConfig
+from updater.core.credentials import NO_CLOCK_EXPIRY_S, Credentials, sign
+from updater.core.errors import ConfigError
+
+_log = logging.getLogger(__name__)
+
+_LIFETIME_S = 3600
+_CLOCK_IS_SET_S = 1_700_000_000  # before this program was written
+_MAX_SECRET_BYTES = 4096
+_ALPHABET = string.ascii_letters + string.digits
+
+
+class CredentialSource:
+    """Makes credentials for one connection after the other."""
+
+    def __init__(self, settings: CloudConfig) -> None:
+        self._settings = settings
+
+    def __call__(self) -> Credentials:
+        """Return credentials for the next connection.
+
+        Raises:
+            ConfigError: The secret cannot be read or is none.
+        """
+        cloud = self._settings
+        client_id = cloud.product_id + cloud.device_name
+        if cloud.auth == "none":
+            return Credentials(client_id, None, None)
+        if cloud.auth == "password":
+            return Credentials(client_id, cloud.username, _read(cloud.password_file))
+        now_s = time.time()
+        return sign(
+            cloud.product_id,
+            cloud.device_name,
+            _read(cloud.secret_file),
+            connid="".join(secrets.choice(_ALPHABET) for _ in range(5)),
+            expiry_s=NO_CLOCK_EXPIRY_S if now_s < _CLOCK_IS_SET_S else int(now_s) + _LIFETIME_S,
+            sdkappid=cloud.sdkappid,
+            digest=cloud.hmac,
+        )
+
+
+def _read(path: str) -> str:
+    """Return the text of a secret's file."""
+    try:
+        with Path(path).open("rb") as file:
+            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+                _log.warning("%s can be read by others; its mode should be 0600", path)
+            return file.read(_MAX_SECRET_BYTES).decode("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the secret in {path!r}: {error}") from error

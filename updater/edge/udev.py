@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: MIT
+"""Slots behind ``core.ports.SlotFinder``: what pyudev shows of this machine, read anew each time.
+
+libudev reads sysfs itself, so that a system without udevd shows its partitions too, with the labels
+that the kernel knows. Gathers facts; ``core.slots`` decides.
+"""
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyudev
+
+from updater.core import cmdline, slots
+from updater.core.cmdline import CommandLine
+from updater.core.config import SlotConfig
+from updater.core.errors import SlotError
+from updater.core.model import Slots
+from updater.core.slots import Partition
+
+_SECTOR_BYTES = 512  # of sysfs, whatever the device's own sectors are
+_MTDBLOCK_MAJOR = 31
+_MTD_DISK = -1  # all flash counts as one disk
+
+
+class UdevSlotFinder:
+    """Finds the slots of this machine."""
+
+    def __init__(
+        self, table: Sequence[SlotConfig], root: str = "/", command_line: str = "/proc/cmdline"
+    ) -> None:
+        self._table = table
+        self._root = root
+        self._command_line = command_line
+        self._context: pyudev.Context | None = None
+
+    def find(self) -> Slots:
+        """Return booted and target slot."""
+        try:
+            partitions = self._partitions()
+            number = self._root_number()
+            line = cmdline.parse(Path(self._command_line).read_text("ascii", "replace"))
+        except OSError as error:
+            raise SlotError(f"cannot look at this machine's partitions: {error}") from error
+        return _resolve(self._table, partitions, number, line)
+
+    def _root_number(self) -> int | None:
+        """Return the number of the block device that the root is on, or None if it is on none."""
+        number = os.stat(self._root).st_dev
+        return number if os.major(number) else None
+
+    def _partitions(self) -> Sequence[Partition]:
+        if self._context is None:
+            self._context = pyudev.Context()
+        blocks = self._context.list_devices(subsystem="block", DEVTYPE="partition")
+        flash = self._context.list_devices(subsystem="mtd")
+        found = [_block(device) for device in blocks]
+        found += [_flash(device) for device in flash if not device.sys_name.endswith("ro")]
+        return [partition for partition in found if partition is not None]
+
+
+def _resolve(
+    table: Sequence[SlotConfig],
+    partitions: Sequence[Partition],
+    number: int | None,
+    line: CommandLine,
+) -> Slots:
+    return slots.resolve(table, partitions, slots.root_number(line, number, partitions), line)
+
+
+def _block(device: pyudev.Device) -> Partition | None:
+    """Return one partition of a disk; None if it is vanishing."""
+    parent = device.find_parent("block", "disk")
+    size = device.attributes.get("size")
+    if parent is None or size is None or device.device_node is None:
+        return None
+    properties = device.properties
+    return Partition(
+        device=device.device_node,
+        number=device.device_number,
+        disk=parent.device_number,
+        size_bytes=int(size) * _SECTOR_BYTES,
+        partlabel=properties.get("PARTNAME") or properties.get("ID_PART_ENTRY_NAME") or "",
+        partuuid=(
+            properties.get("PARTUUID") or properties.get("ID_PART_ENTRY_UUID") or ""
+        ).lower(),
+    )
+
+
+def _flash(device: pyudev.Device) -> Partition | None:
+    """Return one MTD partition, numbered as the block device that a root could be mounted from."""
+    name, size = device.attributes.get("name"), device.attributes.get("size")
+    if name is None or size is None or not device.device_node:
+        return None
+    if not stat.S_ISCHR(os.stat(device.device_node).st_mode):
+        return None
+    return Partition(
+        device=device.device_node,
+        number=os.makedev(_MTDBLOCK_MAJOR, int(device.sys_number)),
+        disk=_MTD_DISK,
+        size_bytes=int(size),
+        mtd_name=name.decode("utf-8", "replace"),
+    )
