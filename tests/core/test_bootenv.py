@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The environment's bytes: which copy wins, what a change does to the rest, and every cut of a store."""
+"""The environment's bytes: which copy wins, what a change leaves alone, every cut of a store."""
 
 import pytest
 from hypothesis import given
@@ -33,9 +33,7 @@ def copy(flag: int, *, is_valid: bool = True) -> Copy:
         (Flags.BOOLEAN, 0, 7, 0),
     ],
 )
-def test_the_copy_that_wins_is_u_boots(
-    flags: Flags, first: int, second: int, wanted: int
-) -> None:
+def test_the_copy_that_wins_is_u_boots(flags: Flags, first: int, second: int, wanted: int) -> None:
     """U-Boot's table, for two copies whose CRC is right."""
     assert bootenv.winner([copy(first), copy(second)], flags) == wanted
 

@@ -182,9 +182,7 @@ def test_a_lock_that_is_held_is_waited_for_and_named(
     assert store.read()["boot_slot"] == "A"
 
 
-def test_copies_that_begin_between_pages_and_at_the_end(
-    tmp_path: Path, locks: list[str]
-) -> None:
+def test_copies_that_begin_between_pages_and_at_the_end(tmp_path: Path, locks: list[str]) -> None:
     """Neighbours in the same page survive; a negative offset counts from the end."""
     disk = tmp_path / "disk"
     copy = bootenv.build(b"a=1\0\0".ljust(0x1000 - 5, b"\0"), 1, bootenv.Flags.SERIAL)

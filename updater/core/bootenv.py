@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: MIT
 """U-Boot's environment as bytes: copies, which one wins, and how variables change in them.
 
-Theory of operation. A copy is ``crc32 (4 bytes, little endian) | flag (1 byte) | data``, without the
-flag if there is only one copy. The CRC covers the data alone: ``name=value`` entries that end in a
-zero byte each, then one more zero byte, then padding. With two copies the flag says which one wins:
+Theory of operation. A copy is ``crc32 (4 bytes, little endian) | flag (1 byte) | data``, without
+the flag if there is only one copy. The CRC covers the data alone: ``name=value`` entries that end
+in a zero byte each, then one more zero byte, then padding. Of two copies the flag says which one
+wins:
 
     SERIAL    the newer serial number modulo 256, so 0 wins over 255; a tie goes to copy 0
     BOOLEAN   NOR flash, where a bit can be cleared without an erase: 1 active, 0 obsolete
 
-A store writes the copy that does not win, whole, with the flag that makes it win. A cut while it is
-written leaves a bad CRC there and the old copy wins; afterwards the new one does. With BOOLEAN flags
-there is one more write, which makes the old copy obsolete; between the two either copy may win, and
+A store writes the copy that does not win, whole, with the flag that makes it win. A cut in it
+leaves a bad CRC there and the old copy wins; afterwards the new one does. With BOOLEAN flags there
+is one more write, which makes the old copy obsolete; between the two either copy may win, and
 both are whole. Entries that nobody asked to change keep their bytes and their order.
 
 Source: U-Boot's env/common.c (``env_check_redund``), env/flash.c, include/env_internal.h.

@@ -14,6 +14,7 @@ import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol
 
 from updater.core.bootenv import FLAG_OFFSET, OBSOLETE, Flags
@@ -53,7 +54,7 @@ def open_medium(place: Place) -> Medium:
         EnvironmentStoreError: There is no such device.
     """
     with _translated(place, "look at"):
-        status = os.stat(place.device)
+        status = Path(place.device).stat()
         if stat.S_ISCHR(status.st_mode) and os.major(status.st_rdev) == _MTD_MAJOR:
             return MtdMedium(place)
     return BlockMedium(place)
@@ -218,7 +219,7 @@ class MtdMedium:
     def _is_bad(fileno: int, base: int) -> bool:
         position = bytearray(struct.pack("=q", base))
         try:
-            return fcntl.ioctl(fileno, _MEMGETBADBLOCK, position) == 1
+            return bool(fcntl.ioctl(fileno, _MEMGETBADBLOCK, position) == 1)
         except OSError as error:
             if error.errno == errno.EOPNOTSUPP:
                 return False  # NOR flash has no bad blocks

@@ -30,9 +30,7 @@ _LOCK_POLL_S = 0.05
 class EnvironmentStore:
     """U-Boot's variables, wherever ``fw_env.config`` says they are."""
 
-    def __init__(
-        self, settings: EnvironmentConfig, lock_files: Sequence[str] = LOCK_FILES
-    ) -> None:
+    def __init__(self, settings: EnvironmentConfig, lock_files: Sequence[str] = LOCK_FILES) -> None:
         """Read nothing yet: a machine without an environment still has a status."""
         self._settings = settings
         self._lock_files = lock_files

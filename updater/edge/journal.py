@@ -93,7 +93,9 @@ class SqliteJournal:
         try:
             return None if row is None else _session(row)
         except (ValueError, TypeError) as error:
-            raise JournalError(f"journal {self._path}: a session makes no sense: {error}") from error
+            raise JournalError(
+                f"journal {self._path}: a session makes no sense: {error}"
+            ) from error
 
     def save(
         self,
@@ -143,7 +145,8 @@ class SqliteJournal:
         with self._transaction():
             self._db.execute("UPDATE owed_reports SET is_settled = 1 WHERE id = ?", (report.id,))
             self._db.execute(
-                "DELETE FROM owed_reports WHERE is_settled AND id <= ?", (report.id - HISTORY_LIMIT,)
+                "DELETE FROM owed_reports WHERE is_settled AND id <= ?",
+                (report.id - HISTORY_LIMIT,),
             )
 
     def record(self, bootname: str) -> SlotRecord | None:
@@ -186,7 +189,13 @@ class SqliteJournal:
                 raise
 
     def _add_history(self, session: Session, text: str) -> None:
-        row = (self._time_s(), session.id, session.offer.firmware.version, session.state.value, text)
+        row = (
+            self._time_s(),
+            session.id,
+            session.offer.firmware.version,
+            session.state.value,
+            text,
+        )
         cursor = self._db.execute(
             "INSERT INTO history (time_s, session_id, version, state, text) VALUES (?, ?, ?, ?, ?)",
             row,
@@ -200,7 +209,7 @@ class SqliteJournal:
 
 
 class LostJournal:
-    """Stands in for a journal that cannot be opened: nothing is begun, every verdict still falls."""
+    """Stands in for a journal that cannot be opened: nothing is begun, verdicts still fall."""
 
     def __init__(self, error: JournalError) -> None:
         """Give *error* as the reason for everything that is refused."""

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The machine behind ``core.ports.System``: clocks, the image's version, the trial's end, reboot."""
+"""The machine behind ``core.ports.System``: clocks, the image's version, the trial's end, reboot.
+
+Starts the configured reboot command and waits for nothing.
+"""
 
 import logging
 import secrets

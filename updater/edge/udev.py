@@ -47,7 +47,7 @@ class UdevSlotFinder:
 
     def _root_number(self) -> int | None:
         """Return the number of the block device that the root is on, or None if it is on none."""
-        number = os.stat(self._root).st_dev
+        number = Path(self._root).stat().st_dev
         return number if os.major(number) else None
 
     def _partitions(self) -> Sequence[Partition]:
@@ -82,9 +82,7 @@ def _block(device: pyudev.Device) -> Partition | None:
         disk=parent.device_number,
         size_bytes=int(size) * _SECTOR_BYTES,
         partlabel=properties.get("PARTNAME") or properties.get("ID_PART_ENTRY_NAME") or "",
-        partuuid=(
-            properties.get("PARTUUID") or properties.get("ID_PART_ENTRY_UUID") or ""
-        ).lower(),
+        partuuid=(properties.get("PARTUUID") or properties.get("ID_PART_ENTRY_UUID") or "").lower(),
     )
 
 
@@ -93,7 +91,7 @@ def _flash(device: pyudev.Device) -> Partition | None:
     name, size = device.attributes.get("name"), device.attributes.get("size")
     if name is None or size is None or not device.device_node:
         return None
-    if not stat.S_ISCHR(os.stat(device.device_node).st_mode):
+    if not stat.S_ISCHR(Path(device.device_node).stat().st_mode):
         return None
     return Partition(
         device=device.device_node,

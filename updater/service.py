@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+"""The agent as a service: its lock, its link, its control socket, one loop, and an orderly end."""
+
+import logging
+import select
+import signal
+import socket
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+from typing import Self
+
+from updater import activity
+from updater.agent import Agent
+from updater.assembly import open_device, read_settings
+from updater.desk import Desk
+from updater.edge.control import ControlSocket
+from updater.edge.lock import Lock
+from updater.edge.mqtt import MqttLink
+from updater.edge.secret import CredentialSource
+
+_log = logging.getLogger(__name__)
+
+
+def serve(config_path: str) -> None:
+    """Run the agent until it is told to end."""
+    settings, board = read_settings(config_path)
+    with ExitStack() as stack:
+        stack.enter_context(closing(Lock(settings.state.lock)))
+        device = stack.enter_context(open_device(settings, board))
+        link = MqttLink(settings.cloud, CredentialSource(settings.cloud))
+        agent = stack.enter_context(closing(Agent(device, link)))
+        control = ControlSocket(settings.state.control)
+        desk = stack.enter_context(closing(Desk(control, agent)))
+        ending = stack.enter_context(_Ending())
+        agent.start()
+        activities = [*agent.activities(), desk, ending]
+        poller = activity.Poller(device.system)
+        while not ending.is_due:
+            activity.step(activities, device.system, poller)
+
+
+class _Ending:
+    """SIGTERM and SIGINT as an activity: the signal wakes the loop through a socket pair."""
+
+    def __init__(self) -> None:
+        self.is_due = False
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+
+    def __enter__(self) -> Self:
+        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._asked)
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        signal.set_wakeup_fd(-1)
+        self._reader.close()
+        self._writer.close()
+
+    def _asked(self, number: int, _frame: object) -> None:
+        _log.info("%s: ending", signal.Signals(number).name)
+        self.is_due = True
+
+    def interests(self) -> Mapping[int, int]:
+        """Wait for a signal."""
+        return {self._reader.fileno(): select.POLLIN}
+
+    def deadline_s(self) -> float:
+        """Never by itself."""
+        return activity.NEVER_S
+
+    def wake(self, ready: Mapping[int, int]) -> None:
+        """Empty the socket; the handler has run."""
+        if ready:
+            self._reader.recv(64)
