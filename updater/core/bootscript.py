@@ -47,6 +47,7 @@ def _values(slots: Sequence[tuple[str, str]], bootlimit: int) -> Mapping[str, st
     orders = [[first, *(name for name in names if name != first)] for first in names]
     return {
         "BOOTLIMIT": str(bootlimit),
+        "FIRST_SLOT": names[0],
         "TABLE_ORDER": " ".join(names),
         "NEXT_SLOT": _choose("boot_slot", zip(names, following, strict=True), "next_slot"),
         "ORDER": _choose(
