@@ -9,10 +9,10 @@ help:
 
 test:
 	@python=$$(.ci/setup | tail -n 1) && \
-	"$$python" -m ruff check updater tests native setup.py && \
+	"$$python" -m ruff check updater native board tests setup.py && \
 	"$$python" -m mypy && \
 	"$$python" -m pytest --cov --cov-report=term:skip-covered tests
 
 lint:
 	@python=$$(.ci/setup | tail -n 1) && \
-	"$$python" -m ruff check updater tests native setup.py && "$$python" -m mypy
+	"$$python" -m ruff check updater native board tests setup.py && "$$python" -m mypy

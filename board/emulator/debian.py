@@ -17,7 +17,7 @@ _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
 def _mirror() -> str:
-    """Return the address of the mirror that this machine has configured for Debian's main archive."""
+    """Return the address of the mirror that this machine has for Debian's main archive."""
     command = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)"]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     for line in lines:
@@ -39,7 +39,8 @@ def _apt_root(architecture: str) -> dict[str, str]:
         (root / "sources.list").write_text(f"deb {line}deb-src {line}")
         configuration.write_text(
             f'APT::Architecture "{architecture}"; APT::Architectures {{"{architecture}";}};\n'
-            f'Dir::Etc::sourcelist "{root}/sources.list"; Dir::Etc::sourceparts "{root}/sources.d";\n'
+            f'Dir::Etc::sourcelist "{root}/sources.list";\n'
+            f'Dir::Etc::sourceparts "{root}/sources.d";\n'
             f'Dir::State "{root}/state"; Dir::State::status "{root}/status";\n'
             f'Dir::Cache "{root}/cache"; Dir::Cache::archives "{root}/cache/archives";\n'
             'APT::Install-Recommends "false"; Debug::NoLocking "true"; APT::Sandbox::User "root";\n'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""U-Boot and Linux for the emulated board, built from Debian's sources and the board's own options."""
+"""U-Boot and Linux for the emulated board, from Debian's sources and the board's own options."""
 
 import os
 from pathlib import Path

@@ -25,6 +25,7 @@ SD_BYTES = 4 << 20
 SECTOR_BYTES = 512
 STARTS = {"boot": 2048, "rootfs-a": 18432, "rootfs-b": 280576, "data": 542720}
 SIZES = {"boot": 16384, "rootfs-a": 262144, "rootfs-b": 262144, "data": 65536}
+_UUID = "a5e4f5f0-0000-4000-8000-000000000000"  # the same input gives the same bytes
 DISK_BYTES = (542720 + 65536 + 2048) * SECTOR_BYTES
 
 _PACKAGES = (
@@ -34,19 +35,23 @@ _PACKAGES = (
     "libcurl4",
     "libssl3",
     "libudev1",
+    "libc-bin",
     "libubootenv-tool",
     "ca-certificates",
 )
 _WHEELS = ("cffi>=1.16", "paho-mqtt>=2.0", "pyudev>=0.24.1")
 _APPLETS = (
-    "sh init mount umount mkdir ls cat echo grep sleep reboot poweroff ip watchdog sync kill "
-    "pidof dd cp mv rm ln sed head tail cut wc md5sum cmp df free ps touch true false hexdump "
-    "dmesg ifconfig wget test [ env id date blockdev devmem getty awk tr printf killall chmod sort"
-).split()
+    "sh", "init", "mount", "umount", "mkdir", "ls", "cat", "echo", "grep", "sleep", "reboot",
+    "poweroff", "ip", "watchdog", "sync", "kill", "pidof", "dd", "cp", "mv", "rm", "ln", "sed",
+    "head", "tail", "cut", "wc", "md5sum", "cmp", "df", "free", "ps", "touch", "true", "false",
+    "hexdump", "dmesg", "ifconfig", "wget", "test", "[", "env", "id", "date", "blockdev",
+    "devmem", "getty", "awk", "tr", "printf", "killall", "chmod", "sort",
+)  # fmt: skip
 _UNUSED = (
     "usr/lib/python3.11/test", "usr/lib/python3.11/lib2to3", "usr/lib/python3.11/idlelib",
     "usr/lib/python3.11/ensurepip", "usr/lib/python3.11/pydoc_data", "usr/lib/python3.11/unittest",
-    "usr/lib/python3.11/tkinter", "usr/lib/python3.11/turtledemo", "usr/lib/aarch64-linux-gnu/perl-base",
+    "usr/lib/python3.11/tkinter", "usr/lib/python3.11/turtledemo",
+    "usr/lib/aarch64-linux-gnu/perl-base",
     "usr/lib/aarch64-linux-gnu/gconv", "usr/lib/python3.11/distutils", "usr/share/perl5",
     "usr/lib/aarch64-linux-gnu/perl", "usr/share/bug", "usr/share/zoneinfo",
 )  # fmt: skip
@@ -94,6 +99,8 @@ def _tree() -> Path:
         (root / "var").mkdir()
         (root / "var/run").symlink_to("/run")
         (root / "var/lock").symlink_to("/run/lock")
+        (root / "etc/ld.so.conf").write_text("include /etc/ld.so.conf.d/*.conf\n")
+        (root / "etc/ld.so.cache").symlink_to("/run/ld.so.cache")
         shutil.copy(configs[0], root / "etc/updater/board.toml")
         shutil.copy(configs[1], root / "etc/fw_env.config")
         (root / "etc/updater/updater.toml").symlink_to("/data/updater/updater.toml")
@@ -155,7 +162,7 @@ def _make_ext4(file: Path, size_bytes: int, root: Path | None = None) -> None:
         empty.truncate(size_bytes)
     content = () if root is None else ("-d", root)
     options = ("-O", "^metadata_csum,^has_journal") if root is not None else ()
-    identity = ("-U", "a5e4f5f0-0000-4000-8000-000000000000", "-E", "hash_seed=a5e4f5f0-0000-4000-8000-000000000000,root_owner=0:0")
+    identity = ("-U", _UUID, "-E", f"hash_seed={_UUID},root_owner=0:0")
     run("mkfs.ext4", "-q", "-F", "-m", "0", *identity, *options, *content, file,
         env={"E2FSPROGS_FAKE_TIME": "1700000000"})  # fmt: skip
 

@@ -94,7 +94,7 @@ class Console:
 
 
 class Machine:
-    """The board on the desk. A context manager: at its end the plug is pulled, whatever happened."""
+    """The board on the desk; a context manager that pulls the plug at its end."""
 
     def __init__(self, disk: Path, card: Path, flash: Path | None = None) -> None:
         """Take the board's storage; nothing runs before ``power_on``."""
@@ -212,7 +212,7 @@ class Machine:
         mark = f"{os.getpid()}-{since}"
         self.serial.type(f"echo '<'{mark}; {command}; echo '>'{mark}=$?=")
         match = self.serial.wait_for(
-            rf"^<{mark}\n([\s\S]*?)^?>{mark}=(\d+)=", since=since, timeout_s=timeout_s
+            rf"<{mark}\n([\s\S]*?)>{mark}=(\d+)=", since=since, timeout_s=timeout_s
         )
         if match[2] != "0":
             raise RuntimeError(f"{command!r} on the board ended with {match[2]}: {match[1]}")

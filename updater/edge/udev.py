@@ -41,7 +41,7 @@ class UdevSlotFinder:
             partitions = self._partitions()
             number = self._root_number()
             line = cmdline.parse(Path(self._command_line).read_text("ascii", "replace"))
-        except OSError as error:
+        except (OSError, ImportError) as error:  # pyudev says ImportError where libudev is missing
             raise SlotError(f"cannot look at this machine's partitions: {error}") from error
         return _resolve(self._table, partitions, number, line)
 
