@@ -8,97 +8,42 @@ console, type at it, pull the plug. What it printed is kept, so that a failed te
 import asyncio
 import contextlib
 import os
-import re
-import select
-import socket
+import shutil
 import subprocess
 import tempfile
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Self
 
 from qemu.qmp import QMPClient
 
 from board.emulator import firmware
+from board.emulator.console import Console
 
-_PROMPT = "board# "
 _BOOT_TIMEOUT_S = 120.0
-
-
-class Console:
-    """One byte stream of the board: all that it said so far, and a way to type."""
-
-    def __init__(self, path: Path) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(str(path))
-        self._said = bytearray()
-        self._news = threading.Condition()
-        self._is_open = True
-        self.listener: Callable[[str], None] | None = None
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def _read(self) -> None:
-        while self._is_open:
-            readable, _, _ = select.select([self._socket], [], [], 0.2)
-            if not readable:
-                continue
-            try:
-                got = self._socket.recv(65536)
-            except OSError:
-                got = b""
-            if not got:
-                break
-            with self._news:
-                self._said += got
-                self._news.notify_all()
-            if self.listener is not None:
-                self.listener(got.decode("utf-8", "replace"))
-
-    @property
-    def text(self) -> str:
-        """All that was said, without carriage returns."""
-        return self._said.decode("utf-8", "replace").replace("\r", "")
-
-    def mark(self) -> int:
-        """Return a position: what was said so far is before it."""
-        return len(self._said)
-
-    def wait_for(self, pattern: str, *, since: int = 0, timeout_s: float = 60.0) -> re.Match[str]:
-        """Return the first match of *pattern* after *since*; raise if it does not come in time."""
-        deadline_s = time.monotonic() + timeout_s
-        with self._news:
-            while True:
-                text = self._said[since:].decode("utf-8", "replace").replace("\r", "")
-                match = re.search(pattern, text, re.MULTILINE)
-                if match:
-                    return match
-                left_s = deadline_s - time.monotonic()
-                if left_s <= 0:
-                    raise TimeoutError(
-                        f"{pattern!r} did not come within {timeout_s:g} s; last:\n{text[-3000:]}"
-                    )
-                self._news.wait(left_s)
-
-    def type(self, text: str) -> None:
-        """Type *text* and the return key."""
-        self._socket.sendall(text.encode() + b"\r")
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._is_open = False
-        self._thread.join(2.0)
-        self._socket.close()
 
 
 class Machine:
     """The board on the desk; a context manager that pulls the plug at its end."""
 
-    def __init__(self, disk: Path, card: Path, flash: Path | None = None) -> None:
-        """Take the board's storage; nothing runs before ``power_on``."""
+    def __init__(
+        self,
+        disk: Path,
+        card: Path,
+        flash: Path | None = None,
+        listener: Callable[[str], None] | None = None,
+    ) -> None:
+        """Take the board's storage; nothing runs before ``power_on``.
+
+        Args:
+            disk: The virtio disk with the slots.
+            card: The SD card with U-Boot's environment.
+            flash: The second bank of NOR flash, 64 MiB, or None.
+            listener: Hears what the serial console says, in a thread of its own.
+        """
         self._disk, self._card, self._flash = disk, card, flash
+        self._listener = listener
         self._folder = Path(tempfile.mkdtemp(prefix="board-"))
         self._process: subprocess.Popen[bytes] | None = None
         self._serial: Console | None = None
@@ -111,9 +56,7 @@ class Machine:
 
     def __exit__(self, *_exception: object) -> None:
         self.power_off()
-        for file in self._folder.iterdir():
-            file.unlink()
-        self._folder.rmdir()
+        shutil.rmtree(self._folder)
 
     @property
     def serial(self) -> Console:
@@ -133,14 +76,14 @@ class Machine:
         sockets = {name: self._folder / name for name in ("serial", "log", "qmp")}
         for path in sockets.values():
             path.unlink(missing_ok=True)
-        self._process = subprocess.Popen(
-            self._command(sockets),
-            stdin=subprocess.DEVNULL,
-            stdout=(self._folder / "qemu.out").open("ab"),
-            stderr=subprocess.STDOUT,
-        )
-        _wait_for_sockets(sockets.values(), self._process, self._folder / "qemu.out")
-        self._serial, self._log = Console(sockets["serial"]), Console(sockets["log"])
+        said = self._folder / "qemu.out"
+        with said.open("ab") as output:
+            self._process = subprocess.Popen(
+                self._command(sockets), stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
+        _wait_for_sockets(sockets.values(), self._process, said)
+        self._serial = Console(sockets["serial"], self._listener)
+        self._log = Console(sockets["log"])
         self.qmp("cont")
 
     def _command(self, sockets: dict[str, Path]) -> list[str]:
@@ -172,11 +115,12 @@ class Machine:
             return
         process.kill()
         process.wait()
-        for console in (self._serial, self._log):
-            if console is not None:
-                console.close()
-        self.console_text += self.serial.text
-        self.log_text += self.log.text
+        if self._serial is not None:
+            self._serial.close()
+            self.console_text += self._serial.text
+        if self._log is not None:
+            self._log.close()
+            self.log_text += self._log.text
         self._serial = self._log = None
 
     def qmp(self, command: str, **arguments: object) -> object:
@@ -219,10 +163,12 @@ class Machine:
         return match[1]
 
 
-def _wait_for_sockets(paths: object, process: subprocess.Popen[bytes], output: Path) -> None:
+def _wait_for_sockets(
+    paths: Iterable[Path], process: subprocess.Popen[bytes], output: Path
+) -> None:
     """Wait until QEMU listens at *paths*."""
     deadline_s = time.monotonic() + 20.0
-    for path in list(paths):  # type: ignore[call-overload]
+    for path in paths:
         while not path.exists():
             if process.poll() is not None or time.monotonic() > deadline_s:
                 raise RuntimeError(f"QEMU does not start: {output.read_text()[-2000:]}")
