@@ -1,18 +1,33 @@
 # SPDX-License-Identifier: MIT
-# The commands of the README. Each does its own set-up.
-.PHONY: test lint
+# The commands of the README. Each does its own set-up: packages, virtual environment, native build.
+.PHONY: help demo test test-long bench lint boot-scripts
 .DEFAULT_GOAL := help
 
-help:
-	@echo "make test   install what is needed, then lint and run every test"
-	@echo "make lint   mypy and ruff alone"
+SETUP = python=$$(.ci/setup | tail -n 1) && export PYTHONPATH=.:tests
 
-test:
-	@python=$$(.ci/setup | tail -n 1) && \
-	"$$python" -m ruff check updater native board tests setup.py && \
-	"$$python" -m mypy && \
-	"$$python" -m pytest --cov --cov-report=term:skip-covered tests
+help:
+	@echo "make demo          a good update and a bad one, on an emulated board, on one screen"
+	@echo "make test          lint, then every test, the emulated board included"
+	@echo "make test-long     what takes longer: random power cuts, more of everything"
+	@echo "make bench         measure the native pipeline and write docs/bench"
+	@echo "make lint          mypy and ruff alone"
+	@echo "make boot-scripts  render each board's boot.cmd from its template and slot table"
+
+# PICTURE=docs/demo.svg draws the run into that file.
+demo:
+	@$(SETUP) && "$$python" -m demo $(if $(PICTURE),--picture $(PICTURE))
+
+test: lint
+	@$(SETUP) && "$$python" -m pytest --cov --cov-report=term:skip-covered tests
+
+test-long:
+	@$(SETUP) && "$$python" -m pytest -m long tests
+
+bench:
+	@$(SETUP) && "$$python" -m bench.bench_pipeline
 
 lint:
-	@python=$$(.ci/setup | tail -n 1) && \
-	"$$python" -m ruff check updater native board tests setup.py && "$$python" -m mypy
+	@$(SETUP) && "$$python" -m ruff check updater native board tests setup.py && "$$python" -m mypy
+
+boot-scripts:
+	@$(SETUP) && "$$python" -m board.emulator.scripts

@@ -5,17 +5,20 @@ A result is built in a folder of its own and gets its name when it is complete: 
 leaves nothing that a later one could take for whole. Two processes never build the same thing.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(os.environ.get("UPDATER_CACHE") or Path.home() / ".cache" / "updater")
+_KEPT = 4  # results of one name: what a change of the sources has left behind is dropped
 
 
 def cached(name: str, inputs: tuple[object, ...], build: Callable[[Path], None]) -> Path:
@@ -33,20 +36,52 @@ def cached(name: str, inputs: tuple[object, ...], build: Callable[[Path], None])
     ROOT.mkdir(parents=True, exist_ok=True)
     place = ROOT / f"{name}-{digest.hexdigest()[:12]}"
     if place.is_dir():
+        os.utime(place)
         return place
-    with (ROOT / f"{place.name}.lock").open("w") as lock:
+    with (ROOT / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not place.is_dir():
             growing = ROOT / f"{place.name}.part"
             shutil.rmtree(growing, ignore_errors=True)
             growing.mkdir()
-            began_s = time.monotonic()
-            print(f"building {name} …", file=sys.stderr, flush=True)
-            build(growing)
+            with _told(f"building {name}"):
+                build(growing)
             growing.rename(place)
-            took_s = time.monotonic() - began_s
-            print(f"building {name}: done in {took_s:.0f} s", file=sys.stderr, flush=True)
+            _prune(name)
     return place
+
+
+def _prune(name: str) -> None:
+    """Drop all but the newest results of *name*."""
+    digest = "[0-9a-f]" * 12
+    results = sorted(ROOT.glob(f"{name}-{digest}"), key=lambda path: path.stat().st_mtime)
+    for old in results[:-_KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Say that *what* goes on, how long it takes on a terminal, and how long it took."""
+    began_s = time.monotonic()
+    is_over = threading.Event()
+
+    def tick() -> None:
+        while not is_over.wait(1.0):
+            print(f"\r{what} … {time.monotonic() - began_s:.0f} s", end="", file=sys.stderr)
+
+    ticker = threading.Thread(target=tick, daemon=True)
+    if sys.stderr.isatty():
+        ticker.start()
+    else:
+        print(f"{what} …", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        is_over.set()
+        if ticker.is_alive():
+            ticker.join()
+    start = "\r" if sys.stderr.isatty() else ""
+    print(f"{start}{what}: done in {time.monotonic() - began_s:.0f} s", file=sys.stderr, flush=True)
 
 
 def run(*command: object, cwd: Path | None = None, env: dict[str, str] | None = None) -> str:

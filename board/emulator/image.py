@@ -57,6 +57,12 @@ _UNUSED = (
 )  # fmt: skip
 
 
+_HANG = """\
+#!/bin/sh
+watchdog -F -T 5 -t 60 /dev/watchdog
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Image:
     """A firmware: the file, and what the cloud says of it."""
@@ -105,7 +111,8 @@ def _tree() -> Path:
         shutil.copy(configs[1], root / "etc/fw_env.config")
         (root / "etc/updater/updater.toml").symlink_to("/data/updater/updater.toml")
         shutil.copy(kernel, root / "boot/Image")
-        compiled = ("-m", "compileall", "-q", "-s", root, "-p", "/")
+        compiled = ("-m", "compileall", "-q", "-s", root, "-p", "/",
+            "--invalidation-mode", "unchecked-hash")  # fmt: skip
         libraries = ("usr/lib/python3.11", "usr/lib/python3/dist-packages")
         run(sys.executable, *compiled, *(root / library for library in libraries))
 
@@ -129,7 +136,7 @@ def image(version: str, fault: str = "") -> Image:
     Args:
         version: What its version file says.
         fault: ``panic``: the kernel finds no init. ``unhealthy``: a health check fails. ``hang``:
-            init never comes to the updater.
+            nothing feeds the watchdog any more. ``mute``: the updater ends as soon as it starts.
     """
     tree = _tree()
 
@@ -140,30 +147,38 @@ def image(version: str, fault: str = "") -> Image:
         if fault == "panic":
             (root / "usr/sbin/init").unlink()
         elif fault == "unhealthy":
-            (root / "usr/bin/grep").unlink()
-            (root / "usr/bin/grep").write_text("#!/bin/sh\nexit 1\n")
-            (root / "usr/bin/grep").chmod(0o755)
+            (root / "usr/sbin/board-is-healthy").write_text("#!/bin/sh\nexit 1\n")
         elif fault == "hang":
-            (root / "etc/inittab").write_text("::sysinit:/bin/sleep 100000\n")
+            (root / "etc/inittab").write_text("::sysinit:/etc/init.d/hang\n")
+            (root / "etc/init.d/hang").write_text(_HANG)
+            (root / "etc/init.d/hang").chmod(0o755)
+        elif fault == "mute":
+            (root / "usr/sbin/updater").write_text("#!/bin/sh\nexit 1\n")
         file = place / "image.ext4"
-        _make_ext4(file, IMAGE_BYTES, root)
+        _make_ext4(file, IMAGE_BYTES, root, is_written=False)
         shutil.rmtree(root)
         digest = hashlib.md5(file.read_bytes(), usedforsecurity=False)
         (place / "md5").write_text(digest.hexdigest())
 
-    place = cached(f"image-{version}{'-' * bool(fault)}{fault}", (tree.parent.name, 3), build)
+    place = cached(f"image-{version}{'-' * bool(fault)}{fault}", (tree.parent.name, fault and _HANG, 5), build)
     file = place / "image.ext4"
     return Image(file, version, (place / "md5").read_text(), file.stat().st_size)
 
 
-def _make_ext4(file: Path, size_bytes: int, root: Path | None = None) -> None:
-    """Make a file system without needing root or a mount; the same input gives the same bytes."""
+def _make_ext4(file: Path, size_bytes: int, content: Path, *, is_written: bool) -> None:
+    """Make a file system without needing root or a mount; the same input gives the same bytes.
+
+    Args:
+        file: Where it goes.
+        size_bytes: How large it is.
+        content: The folder that it holds.
+        is_written: The board writes to it: it has a journal, for the plug may be pulled.
+    """
     with file.open("wb") as empty:
         empty.truncate(size_bytes)
-    content = () if root is None else ("-d", root)
-    options = ("-O", "^metadata_csum,^has_journal") if root is not None else ()
+    features = ("-O", "has_journal" if is_written else "^metadata_csum,^has_journal")
     identity = ("-U", _UUID, "-E", f"hash_seed={_UUID},root_owner=0:0")
-    run("mkfs.ext4", "-q", "-F", "-m", "0", *identity, *options, *content, file,
+    run("mkfs.ext4", "-q", "-F", "-m", "0", *features, *identity, "-d", content, file,
         env={"E2FSPROGS_FAKE_TIME": "1700000000"})  # fmt: skip
 
 
@@ -207,7 +222,7 @@ def make_disk(path: Path, first: Image, files: dict[str, str]) -> None:
         file.write_text(text)
     for name, folder in folders.items():
         part = work / f"{name}.ext4"
-        _make_ext4(part, SIZES[name] * SECTOR_BYTES, folder)
+        _make_ext4(part, SIZES[name] * SECTOR_BYTES, folder, is_written=name == "data")
         put(path, name, part)
     put(path, "rootfs-a", first.path)
     shutil.rmtree(work)

@@ -42,9 +42,10 @@ class Message:
         return str(self.body["report"].get("progress", {}).get("state", ""))
 
     @property
-    def percent(self) -> int:
-        """The per cent of a ``downloading``."""
-        return int(self.body["report"]["progress"]["percent"])
+    def percent(self) -> int | None:
+        """The per cent of a ``downloading``; nothing else has one."""
+        percent = self.body["report"].get("progress", {}).get("percent")
+        return None if percent is None else int(percent)
 
     @property
     def code(self) -> int:

@@ -13,12 +13,11 @@ from typing import Self
 from board.emulator import image
 from board.emulator.image import Image
 from board.emulator.machine import Machine
-from updater.core import bootenv
-from updater.core.bootenv import Flags
-
 from sim.broker import broker
 from sim.cloud import Cloud
 from sim.http_server import HttpServer
+from updater.core import bootenv
+from updater.core.bootenv import Flags
 
 HOST = "10.0.2.2"  # the loopback of this machine, as the emulated board sees it
 ENVIRONMENT_BYTES = 0x4000
@@ -33,7 +32,8 @@ class Rig:
         folder: Path,
         first: Image,
         *,
-        settings: str = "",
+        replaced: Mapping[str, str] | None = None,
+        files: Mapping[str, str] | None = None,
         listener: Callable[[str], None] | None = None,
     ) -> None:
         """Set the desk up.
@@ -41,12 +41,14 @@ class Rig:
         Args:
             folder: For the board's storage.
             first: What slot A holds from the factory.
-            settings: More lines of the device's updater.toml; its last table is ``[state]``.
+            replaced: What reads differently in the device's updater.toml.
+            files: More files of the data partition, by name.
             listener: Hears what the board's serial console says.
         """
         self._folder = folder
         self._first = first
-        self._settings = settings
+        self._replaced = replaced or {}
+        self._files = files or {}
         self._listener = listener
         self._stack = ExitStack()
         self.disk = folder / "disk.img"
@@ -57,8 +59,7 @@ class Rig:
             port = stack.enter_context(broker())
             self.web = stack.enter_context(HttpServer())
             self.cloud = stack.enter_context(Cloud(port))
-            text = (image.BOARD / "updater.toml").read_text().replace("@PORT@", str(port))
-            files = {"updater/updater.toml": text + self._settings}
+            files = {"updater/updater.toml": self._settings(port), **self._files}
             image.make_disk(self.disk, self._first, files)
             image.make_card(self.card, {"boot_slot": "A"})
             self.board = stack.enter_context(
@@ -67,8 +68,24 @@ class Rig:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_exception: object) -> None:
+        if kind is not None:
+            self.show()
         self._stack.close()
+
+    def _settings(self, port: int) -> str:
+        """Return the device's updater.toml."""
+        text = (image.BOARD / "updater.toml").read_text()
+        for old, new in {"@PORT@": str(port), **self._replaced}.items():
+            assert old in text, old
+            text = text.replace(old, new)
+        return text
+
+    def show(self) -> None:
+        """Pull the plug and print the end of what the board said: somebody will ask why."""
+        self.board.power_off()
+        for name, text in (("console", self.board.console_text), ("log", self.board.log_text)):
+            print(f"--- the board's {name}\n{text[-4000:]}")
 
     # --- the cloud's side ------------------------------------------------------------------------
 

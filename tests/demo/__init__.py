@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""``make demo``: the whole of an update, and of a bad one, on one terminal screen."""
