@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The environment's bytes: which copy wins, what a change leaves alone, every cut of a store."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,6 +32,10 @@ def copy(flag: int, *, is_valid: bool = True) -> Copy:
         (Flags.BOOLEAN, 1, 1, 0),  # cut before the old one was made obsolete
         (Flags.BOOLEAN, 255, 1, 0),
         (Flags.BOOLEAN, 1, 255, 1),
+        (Flags.BOOLEAN, 0, 0, 0),
+        (Flags.BOOLEAN, 255, 255, 0),
+        (Flags.BOOLEAN, 0, 255, 1),
+        (Flags.BOOLEAN, 255, 0, 0),
         (Flags.BOOLEAN, 0, 7, 0),
     ],
 )
@@ -64,6 +70,38 @@ def test_next_flag_wraps() -> None:
     assert bootenv.next_flag(copy(0), Flags.BOOLEAN) == bootenv.ACTIVE
 
 
+@pytest.mark.parametrize("old", [0, 1])
+def test_the_next_serial_wins_over_any(old: int) -> None:
+    """Wherever the old copy lies, and at the wrap."""
+    for serial in range(256):
+        copies = [copy(bootenv.next_flag(copy(serial), Flags.SERIAL))] * 2
+        copies[old] = copy(serial)
+        assert bootenv.winner(copies, Flags.SERIAL) == 1 - old
+
+
+NOR = [
+    [copy(first, is_valid=one), copy(second, is_valid=other)]
+    for first, second in itertools.product([bootenv.OBSOLETE, bootenv.ACTIVE, 255], repeat=2)
+    for one, other in [(True, True), (True, False), (False, True)]
+]
+
+
+@pytest.mark.parametrize("copies", NOR, ids=str)
+def test_every_cut_of_a_store_on_nor_flash_leaves_a_whole_copy(copies: list[Copy]) -> None:
+    """Erased, half written, written, and only then the old one made obsolete: old or new wins."""
+    now = list(copies)
+    old = bootenv.winner(now, Flags.BOOLEAN)
+    assert old is not None
+    new = 1 - old
+    for torn in (255, bootenv.ACTIVE):
+        now[new] = copy(torn, is_valid=False)
+        assert bootenv.winner(now, Flags.BOOLEAN) == old
+    now[new] = copy(bootenv.next_flag(now[old], Flags.BOOLEAN))
+    assert bootenv.winner(now, Flags.BOOLEAN) in {old, new}
+    now[old] = copy(bootenv.OBSOLETE)
+    assert bootenv.winner(now, Flags.BOOLEAN) == new
+
+
 DATA = b"b=1\0foreign=\xff\xfe=x\0no-equals\0a=2\0b=twice\0\0".ljust(SIZE, b"\0")
 
 
@@ -87,17 +125,54 @@ def test_what_nobody_asked_to_change_keeps_its_bytes(
     assert bootenv.apply(DATA, changes) == wanted.ljust(SIZE, b"\0")
 
 
-@pytest.mark.parametrize("changes", [{"": "x"}, {"a=b": "x"}, {"a": "x\0y"}, {"a\0": "x"}])
+@pytest.mark.parametrize(
+    "changes", [{"": "x"}, {"a=b": "x"}, {"a": "x\0y"}, {"a\0": "x"}, {"a": "\ud800"}]
+)
 def test_what_would_break_the_format_is_refused(changes: dict[str, str]) -> None:
-    """A zero byte or '=' would become another variable."""
+    """A zero byte or '=' would become another variable, and half a character is no text."""
     with pytest.raises(EnvironmentStoreError, match="cannot be stored"):
         bootenv.apply(DATA, changes)
 
 
 def test_a_full_environment_is_refused() -> None:
-    """Nothing is cut off silently."""
+    """Nothing is cut off silently, and the last byte is used."""
     with pytest.raises(EnvironmentStoreError, match="a copy holds 128"):
         bootenv.apply(DATA, {"long": "x" * SIZE})
+    assert bootenv.apply(bytes(8), {"long": "x"}) == b"long=x\0\0"
+    with pytest.raises(EnvironmentStoreError, match="needs 9 bytes, a copy holds 8"):
+        bootenv.apply(bytes(8), {"long": "xy"})
+
+
+@pytest.mark.parametrize("data", [b"", b"a=1", b"a=1\0", b"a=1\0b=2"])
+def test_an_environment_without_its_end_is_read_and_never_cut(data: bytes) -> None:
+    """U-Boot reads up to the end of the copy; a store would need room for the end mark."""
+    assert bootenv.variables(data) == dict(
+        entry.split("=") for entry in data.decode().split("\0") if entry
+    )
+    with pytest.raises(EnvironmentStoreError, match=f"a copy holds {len(data)}"):
+        bootenv.apply(data, {})
+
+
+_entry = st.binary(min_size=1, max_size=12).filter(lambda entry: b"\0" not in entry)
+
+
+@given(
+    st.lists(_entry | st.sampled_from([b"a=1", b"b=\xff", b"a=2", b"c"]), max_size=8),
+    st.dictionaries(st.sampled_from("abc"), st.none() | st.text("xyz\udcff=", max_size=4)),
+)
+def test_foreign_entries_keep_their_bytes_and_their_order(
+    entries: list[bytes], changes: dict[str, str | None]
+) -> None:
+    """What is not named in a change is there after it, byte for byte, in the same copy size."""
+    data = b"".join(entry + b"\0" for entry in entries).ljust(512, b"\0")
+    after = bootenv.apply(data, changes)
+    ours = tuple(name.encode() + b"=" for name in changes)
+    kept = [entry for entry in after.rstrip(b"\0").split(b"\0") if not entry.startswith(ours)]
+    assert [e for e in kept if e] == [e for e in entries if not e.startswith(ours)]
+    assert len(after) == len(data)
+    assert bootenv.apply(after, changes) == after
+    seen = bootenv.variables(after)
+    assert all(seen.get(name, "") == (value or "") for name, value in changes.items())
 
 
 @given(st.binary(max_size=SIZE), st.dictionaries(st.sampled_from("abc"), st.sampled_from("xyz")))

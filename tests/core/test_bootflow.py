@@ -29,6 +29,8 @@ def stored(variables: dict[str, str], changes: bootflow.Changes) -> dict[str, st
         ),
         ({"bootcount": "-1"}, BootState("", is_trial=False, count=0, session="")),
         ({"bootcount": "0x3"}, BootState("", is_trial=False, count=0, session="")),
+        ({"bootcount": "9" * 9}, BootState("", is_trial=False, count=999_999_999, session="")),
+        ({"bootcount": "1" + "0" * 9}, BootState("", is_trial=False, count=0, session="")),
         ({"bootcount": "9" * 40}, BootState("", is_trial=False, count=0, session="")),
         ({"bootcount": "٣"}, BootState("", is_trial=False, count=0, session="")),
         ({"upgrade_available": "yes"}, BootState("", is_trial=False, count=0, session="")),
@@ -37,6 +39,13 @@ def stored(variables: dict[str, str], changes: bootflow.Changes) -> dict[str, st
 def test_reading_never_guesses(variables: dict[str, str], wanted: BootState) -> None:
     """What is missing or no number is nothing."""
     assert bootflow.read(variables) == wanted
+
+
+@given(st.dictionaries(st.sampled_from(["boot_slot", "upgrade_available", "bootcount"]), st.text()))
+def test_any_environment_can_be_read_and_booted(variables: dict[str, str]) -> None:
+    """Whatever stands there, one of two slots that load is started."""
+    assert bootflow.read(variables).count >= 0
+    assert boot(variables, TABLE, {"A", "B"}, LIMIT).slot in TABLE
 
 
 def test_a_trial_counts_three_boots_and_then_falls_back() -> None:
@@ -92,6 +101,13 @@ def test_an_unknown_primary_past_the_limit_goes_to_the_first_slot() -> None:
     outcome = boot(variables, TABLE, {"A", "B"}, LIMIT)
     assert outcome.slot == "A"
     assert outcome.stores[-1]["boot_slot"] == "A"
+
+
+@pytest.mark.parametrize(("primary", "wanted"), [("A", "B"), ("B", "C"), ("C", "A")])
+def test_a_fallback_goes_round_the_table(primary: str, wanted: str) -> None:
+    """To the slot after the one that failed."""
+    variables = {"boot_slot": primary, "upgrade_available": "1", "bootcount": "3"}
+    assert boot(variables, ("A", "B", "C"), {"A", "B", "C"}, LIMIT).slot == wanted
 
 
 @given(

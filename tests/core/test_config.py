@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Configuration: what is wrong is said with its key and what would be right."""
 
+import dataclasses
+from typing import get_type_hints
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from updater.core.config import parse_board, parse_config
+from updater.core.config import Config, parse_board, parse_config
 from updater.core.errors import ConfigError
 
 CONFIG = """
@@ -14,6 +17,7 @@ host = "broker.example"
 product_id = "ABCDE12345"
 device_name = "dev_01"
 """
+CHECK = "[[health.command]]\nname = 'x'\nargv = ['true']\n"
 BOARD = """
 [board]
 name = "demo"
@@ -34,7 +38,39 @@ def test_defaults_are_safe() -> None:
     assert not config.download.allow_plaintext
     assert config.download.read_back
     assert config.health.link
-    assert not parse_board(BOARD, "board.toml").environment.accept_single_copy
+    assert config.cloud.keep_alive_s == 120
+    assert config.health.command == ()
+    download = config.download
+    assert (download.connect_timeout_s, download.stall_timeout_s) == (10.0, 30.0)
+    assert (download.attempts, download.buffers * download.buffer_bytes) == (5, 8 << 20)
+    board = parse_board(BOARD, "board.toml")
+    assert not board.environment.accept_single_copy
+    assert board.boot.bootlimit == 3
+
+
+BOUNDED = [
+    (section.name, row)
+    for section in dataclasses.fields(Config)
+    for row in dataclasses.fields(get_type_hints(Config)[section.name])
+    if row.metadata["low"] is not None
+]
+
+
+@pytest.mark.parametrize(
+    ("section", "row"), BOUNDED, ids=[f"{name}.{row.name}" for name, row in BOUNDED]
+)
+def test_a_bound_itself_is_allowed_and_no_more(
+    section: str, row: "dataclasses.Field[object]"
+) -> None:
+    """What the message names is taken; what lies just beyond is refused with it."""
+    low, high = row.metadata["low"], row.metadata["high"]
+    text = "" if section == "cloud" else f"[{section}]\n"
+    for value in (low, high):
+        config = parse_config(f"{CONFIG}{text}{row.name} = {value}", "f")
+        assert getattr(getattr(config, section), row.name) == value
+    for value in (low - 1, high + 1):
+        with pytest.raises(ConfigError, match=f"must be from {low} to {high}, is {value}"):
+            parse_config(f"{CONFIG}{text}{row.name} = {value}", "f")
 
 
 @pytest.mark.parametrize(
@@ -54,6 +90,19 @@ def test_defaults_are_safe() -> None:
         (CONFIG + "[health]\ncommand = [1]", "health.command must be a table, is 1"),
         (CONFIG + "[[health.command]]\nname = 'x'", "health.command.argv is missing"),
         (CONFIG + "[state]\nreboot_command = [1]", "state.reboot_command must be a str, is 1"),
+        (CONFIG + "[state]\nreboot_command = []", "argv or state.reboot_command is empty"),
+        (CONFIG + "[[health.command]]\nname = 'x'\nargv = []", "health.command.argv or"),
+        (CONFIG + CHECK + CHECK, "needs a name of its own, and none is 'link'; they are ['x',"),
+        (CONFIG + CHECK.replace("'x'", "'link'"), "none is 'link'; they are ['link']"),
+        (
+            CONFIG + "[download]\nbuffer_bytes = 1",
+            "download.buffer_bytes must be from 65536 to 67108864, is 1",
+        ),
+        (CONFIG + "[download]\nbackoff_s = 1" + "0" * 400, "backoff_s must be from 0 to 3600"),
+        (CONFIG + "[download]\nbackoff_s = nan", "backoff_s must be from 0 to 3600, is nan"),
+        (CONFIG + "[download]\nbackoff_s = true", "backoff_s must be a float, is True"),
+        ("port = 1" + "0" * 5000, "integer string conversion"),
+        ("x = " + "[" * 5000, "recursion"),
     ],
 )
 def test_mistakes_are_named(text: str, said: str) -> None:
@@ -77,6 +126,10 @@ def test_commands_and_whole_numbers_are_taken() -> None:
         ('partlabel = "rootfs-b"', "", "slot B needs exactly one of"),
         ('partlabel = "rootfs-b"', 'partlabel = "x"\npartuuid = "y"', "slot B needs exactly one"),
         ("[board]", "[boot]\nbootlimit = 10\n[board]", "boot.bootlimit must be from 1 to 9"),
+        ("[board]", "[boot]\ncounter = 'script'\n[board]", "boot.counter must be one of u-boot"),
+        ('bootname = "B"', 'bootname = ""', "slot.bootname must be letters"),
+        ('bootname = "B"', 'bootname = "B 2"', "slot.bootname must be letters"),
+        ('bootname = "B"', 'bootname = "-n"', "slot.bootname must be letters"),
     ],
 )
 def test_a_slot_table_that_makes_no_sense_is_refused(old: str, new: str, said: str) -> None:

@@ -3,14 +3,14 @@
 
 import pytest
 
-from updater.core.credentials import sign, topics
+from updater.core.credentials import NO_CLOCK_EXPIRY_S, sign, topics
 from updater.core.errors import ConfigError
 
 SECRET = "AAECAwQFBgcICQoLDA0ODw=="
 VECTORS = [
     ("12010126", "A1b2C", 2147483647, "sha256",
      "95a9e4f2864d61ce33bad6bc4afff9b08e020ea37f919331e73518f7c561a881"),
-    ("12010126", "A1b2C", 2147483647, "sha1", "f7e7c95c711ff6f5c865ef024c61a11bba747dbb"),
+    ("12010126", "A1b2C", NO_CLOCK_EXPIRY_S, "sha1", "f7e7c95c711ff6f5c865ef024c61a11bba747dbb"),
     ("12010126", "A1b2C", 1893456000, "sha256",
      "41739e4c42d77f84b9fe393b9bc86e874c6c57d37e69c00935dc6f029b70049f"),
     ("12010126", "A1b2C", 1893456000, "sha1", "79a5f7b22706367de9eb32d3b262c91d93d01591"),
@@ -35,12 +35,22 @@ def test_vectors(sdkappid: str, connid: str, expiry_s: int, digest: str, token: 
     assert token not in repr(made)
 
 
-@pytest.mark.parametrize("secret", ["not base64!", "é", "abc"])
+@pytest.mark.parametrize("secret", ["not base64!", "é", "abc", "", " \n", "AAEC!AwQF"])
 def test_a_bad_secret_is_a_sentence_without_it(secret: str) -> None:
     """What is wrong is said; the secret is not."""
     with pytest.raises(ConfigError) as caught:
         sign("P", "D", secret, connid="00000", expiry_s=0)
-    assert secret not in str(caught.value)
+    assert not secret.strip() or secret not in str(caught.value)
+    assert "secret is empty or not base64" in str(caught.value)
+
+
+def test_a_device_name_may_be_any_text() -> None:
+    """A broker of one's own has its own rules; the signature is over UTF-8."""
+    made = sign("P", "gerät", SECRET, connid="00000", expiry_s=1)
+    assert made.username == "Pgerät;12010126;00000;1"
+    assert made.password == (
+        "0e6dcc129efdd93105b6f41d74f0acc86eb42021184c4e35b7e5d48a439551a5;hmacsha256"
+    )
 
 
 def test_topics() -> None:

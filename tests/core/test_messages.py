@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The wire: exact bytes out, and nothing hostile in."""
 
-import contextlib
 import json
 
 import pytest
@@ -30,6 +29,12 @@ def payload(**changes: object) -> bytes:
 
 def test_an_offer_is_read() -> None:
     """Digest in lower case, unknown keys ignored, task echoed in its type."""
+    crowd = [{"a": [number]} for number in range(300)]
+    assert parse_downlink(payload(user_defined=json.dumps(crowd))) is not None
+    assert parse_downlink(payload(user_defined=crowd)) is not None
+    numbered = parse_downlink(payload(task_id=123456))
+    assert isinstance(numbered, Offer)
+    assert (numbered.task_id, type(numbered.task_id)) == (123456, int)
     wanted = Offer(Firmware("0.0.2", "ad4615b8" + "0" * 24, 175436), str(GOOD["url"]))
     assert parse_downlink(payload(user_defined={"a": [1]})) == wanted
     offer = parse_downlink(payload(task_id="7", fw_type="mcu", file_size="175436"))
@@ -66,7 +71,9 @@ def test_an_offer_out_of_its_limits_is_refused(changes: dict[str, object]) -> No
     [
         b"", b"{", b"[]", b"3", b"null", b"\xff\xfe", b'{"type": NaN}', b"[" * 10_000,
         b'{"a":' * 3000, b'{"type": "update_firmware", "file_size": ' + b"9" * 5000 + b"}",
-        b'"' + b"x" * 20_000 + b'"',
+        b'"' + b"x" * 20_000 + b'"', b'{"type": Infinity}', b'{"type": "update_firmware"}\0',
+        b'{"a": ' + b"[" * 10_000 + b"]" * 6_000 + b"}", b'{"type": "\x00"}',
+        b'\xef\xbb\xbf{"type": "x"}', b'{"type": "\xed\xa0\x80"}',
     ],
 )  # fmt: skip
 def test_what_is_no_message_is_one_sentence(hostile: bytes) -> None:
@@ -75,7 +82,27 @@ def test_what_is_no_message_is_one_sentence(hostile: bytes) -> None:
         parse_downlink(hostile)
 
 
-@pytest.mark.parametrize(("code", "wanted"), [(0, 0), ("0", 0), (-3, -3), ("1021", 1021)])
+def test_the_largest_payload_is_taken() -> None:
+    """16 KiB are one; a byte more is none."""
+    message = payload().ljust(16384)
+    assert parse_downlink(message) == parse_downlink(payload())
+    with pytest.raises(OfferError, match="16385 bytes, at most 16384"):
+        parse_downlink(message + b" ")
+
+
+@pytest.mark.parametrize("size", [1, "1", (1 << 63) - 1, str((1 << 63) - 1)])
+@pytest.mark.parametrize("task", [1 - (1 << 63), (1 << 63) - 1])
+def test_the_limits_themselves_are_taken(size: object, task: int) -> None:
+    """A size of one byte, and what 63 bits hold."""
+    offer = parse_downlink(payload(file_size=size, task_id=task))
+    assert isinstance(offer, Offer)
+    assert (offer.firmware.size_bytes, offer.task_id) == (int(str(size)), task)
+
+
+@pytest.mark.parametrize(
+    ("code", "wanted"),
+    [(0, 0), ("0", 0), (-3, -3), ("1021", 1021), ((1 << 63) - 1, (1 << 63) - 1)],
+)
 def test_a_version_response_has_a_code(code: object, wanted: int) -> None:
     """Number or string."""
     text = json.dumps({"type": "report_version_rsp", "result_code": code, "version": "0.1"})
@@ -101,13 +128,57 @@ _json = st.recursive(
 )
 
 
-@given(st.binary(max_size=300) | st.dictionaries(st.sampled_from(list(GOOD)), _json).map(
-    lambda d: json.dumps({**d, "type": "update_firmware"}).encode()
-))  # fmt: skip
+def outcome(message: bytes) -> object:
+    """Return what *message* says, or the error that it is."""
+    try:
+        return parse_downlink(message)
+    except OfferError as error:
+        return error
+
+
+_hostile = st.one_of(
+    _json,
+    st.integers(min_value=1 << 62),
+    st.sampled_from(["\ud800", "\0", "https://h/f\0", "0.1\n", "9" * 5000, -0.0, 1e400]),
+)
+_almost = st.fixed_dictionaries(
+    {name: st.just(value) | _hostile for name, value in GOOD.items() if name != "type"},
+    optional={"task_id": _hostile, "fw_type": _hostile, "x": _hostile},
+)
+
+
+@given(
+    st.binary(max_size=300)
+    | _almost.map(lambda fields: json.dumps({**fields, "type": "update_firmware"}).encode())
+    | _hostile.map(
+        lambda code: json.dumps({"type": "report_version_rsp", "result_code": code}).encode()
+    )
+)
 def test_arbitrary_messages_never_surprise(message: bytes) -> None:
-    """Whatever comes is a value or an OfferError."""
-    with contextlib.suppress(OfferError):
-        parse_downlink(message)
+    """Whatever comes is a value within its limits, or an OfferError that shows no URL."""
+    value = outcome(message)
+    if isinstance(value, OfferError):
+        assert str(value).isascii()
+        assert "://" not in str(value)
+    if isinstance(value, Offer):
+        assert messages.check_version(value.firmware.version) == value.firmware.version
+        assert messages.check_md5(value.firmware.md5) == value.firmware.md5
+        assert 0 < value.firmware.size_bytes < 1 << 63
+        assert value.url.isascii()
+        assert value.url.isprintable()
+        report = messages.fail(value, ResultCode.LOCAL, "x" * 500)
+        assert len(report) < 1024
+        assert json.loads(report)["report"]["version"] == value.firmware.version
+
+
+@given(st.integers(0, 16_000), st.sampled_from([b"[", b'{"a":', b'[{"a":']))
+def test_any_depth_is_a_value_or_an_offer_error(depth: int, opening: bytes) -> None:
+    """Up to what a payload can hold, in a key that nobody asks for; what is sane is ignored."""
+    nested = opening * (depth // len(opening))
+    closing = nested[::-1].translate(bytes.maketrans(b"[{", b"]}"), b'"a:')
+    assert isinstance(outcome(nested), OfferError)
+    value = outcome(b'{"type": "x", "y": ' + nested + b"1" + closing + b"}")
+    assert value is None or (depth > 200 and isinstance(value, OfferError))
 
 
 @pytest.mark.parametrize(
@@ -138,9 +209,9 @@ def test_arbitrary_messages_never_surprise(message: bytes) -> None:
             b'"result_code": "0", "result_msg": ""}, "version": "0.2"}}',
         ),
         (
-            messages.fail(OFFER, ResultCode.DIGEST, "install: MD5 \u2260\n"),
+            messages.fail(OFFER, ResultCode.DIGEST, "install: ~MD5 \u2260\n"),
             b'{"type": "report_progress", "report": {"progress": {"state": "fail", '
-            b'"result_code": "-4", "result_msg": "install: MD5 ??"}, "version": "0.2"}}',
+            b'"result_code": "-4", "result_msg": "install: ~MD5 ??"}, "version": "0.2"}}',
         ),
     ],
 )

@@ -47,6 +47,12 @@ def environment(primary: str, *, trial: bool = False, count: int = 0, owner: str
             environment("B", trial=True, count=1, owner=ID),
             Finding.TARGET_BOOTED,
         ),
+        (  # whosever trial it is: what booted is judged before it is kept
+            State.ACTIVATED,
+            "B",
+            environment("B", trial=True, count=1, owner="f00"),
+            Finding.TARGET_BOOTED,
+        ),
         (State.ACTIVATED, "B", environment("B"), Finding.ALREADY_GOOD),
         (State.ACTIVATED, "B", environment("A"), Finding.LOST_TO_OTHERS),
         (State.TRIAL, "B", environment("B", trial=True, count=2, owner=ID), Finding.STILL_ON_TRIAL),
@@ -110,6 +116,16 @@ def test_a_machine_that_runs_the_target_never_reports_a_fallback() -> None:
             assert booted == "A"
 
 
+def test_a_target_on_trial_is_never_given_up_unjudged() -> None:
+    """A verdict without a judgement would end the trial, and so keep what nobody looked at."""
+    for state, booted, boot in EVERY:
+        if booted == boot.primary == "B" and boot.is_trial and state is not State.ROLLING_BACK:
+            finding = find(session(state), boot, booted)
+            assert finding in {
+                Finding.TARGET_BOOTED, Finding.STILL_ON_TRIAL, Finding.WRONG_SLOT,
+            }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("finding", "event"),
     [
@@ -131,8 +147,9 @@ def test_findings_become_events(finding: Finding, event: type) -> None:
     assert type(event_of(finding, environment("A", count=4))) is event
 
 
-def test_a_fallback_says_how_often_was_tried() -> None:
+@pytest.mark.parametrize(("count", "trials"), [(4, 3), (1, 0), (0, 0)])
+def test_a_fallback_says_how_often_was_tried(count: int, trials: int) -> None:
     """The count that the bootloader kept includes the boot that fell back."""
-    event = event_of(Finding.FALLBACK, environment("A", count=4))
+    event = event_of(Finding.FALLBACK, environment("A", count=count))
     assert isinstance(event, FellBack)
-    assert event.reason == "trial: fell back after 3 boots without being marked good"
+    assert event.reason == f"trial: fell back after {trials} boots without being marked good"

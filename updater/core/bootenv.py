@@ -89,11 +89,8 @@ def winner(copies: Sequence[Copy], flags: Flags) -> int | None:
 
 
 def _boolean_winner(first: int, second: int) -> int:
-    if (first, second) == (OBSOLETE, ACTIVE):
-        return 1
-    if (first, second) == (ACTIVE, OBSOLETE) or first in {second, _ERASED}:
-        return 0
-    return 1 if second == _ERASED else 0
+    is_newer = (first, second) == (OBSOLETE, ACTIVE)
+    return 1 if is_newer or (second == _ERASED and first != _ERASED) else 0
 
 
 def next_flag(copy: Copy, flags: Flags) -> int:
@@ -135,8 +132,12 @@ def apply(data: bytes, changes: Mapping[str, str | None]) -> bytes:
 
 
 def _add(entries: list[bytes], name: str, value: str | None) -> None:
-    if value:  # U-Boot has no empty variables: storing "" deletes
+    if not value:
+        return  # U-Boot has no empty variables: storing "" deletes
+    try:
         entries.append(f"{name}={value}".encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        raise EnvironmentStoreError(f"variable {name!r} cannot be stored: no text") from None
 
 
 def _entries(data: bytes) -> list[bytes]:

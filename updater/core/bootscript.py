@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from updater.core.errors import ConfigError
 
-_PLACEHOLDER = re.compile(r"@([A-Z_]+)@")
-_SAFE = re.compile(r"[A-Za-z0-9._-]+")
+_PLACEHOLDER = re.compile(r"@(\w+)@")
+_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # "-n" would be an operator of test
 
 
 def render(template: str, slots: Sequence[tuple[str, str]], bootlimit: int) -> str:

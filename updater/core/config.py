@@ -7,6 +7,7 @@ bounds says what is allowed.
 """
 
 import dataclasses
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field
@@ -15,6 +16,9 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from updater.core.errors import ConfigError
 
 T = TypeVar("T")
+
+LINK_CHECK = "link"  # the health check that is no command
+_BOOTNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # safe in hush and on the command line
 
 
 def _row(
@@ -129,7 +133,7 @@ class BootConfig:
     """``[boot]``: how the bootloader chooses."""
 
     dialect: str = _row("variables in use", "bootcount", choices=("bootcount",))
-    counter: str = _row("who counts trial boots", "u-boot", choices=("u-boot", "script"))
+    counter: str = _row("who counts trial boots", "u-boot", choices=("u-boot",))
     bootlimit: int = _row("trial boots before the fallback", 3, low=1, high=9)
 
 
@@ -167,9 +171,19 @@ def parse_config(text: str, path: str) -> Config:
     """Return the device's configuration; *path* is for messages.
 
     Raises:
-        ConfigError: The text is no TOML, or a key or value is wrong.
+        ConfigError: The text is no TOML, a key or value is wrong, or a command cannot be told apart
+            or run.
     """
-    return _build(Config, _toml(text, path), path, "")
+    config = _build(Config, _toml(text, path), path, "")
+    names = [command.name for command in config.health.command]
+    if len({LINK_CHECK, *names}) <= len(names):
+        raise ConfigError(
+            f"{path}: each health.command needs a name of its own, and none is {LINK_CHECK!r}; "
+            f"they are {names}"
+        )
+    if not all((config.state.reboot_command, *(each.argv for each in config.health.command))):
+        raise ConfigError(f"{path}: health.command.argv or state.reboot_command is empty")
+    return config
 
 
 def parse_board(text: str, path: str) -> Board:
@@ -183,6 +197,11 @@ def parse_board(text: str, path: str) -> Board:
     if len(set(names)) != 2 or len(names) != 2:  # noqa: PLR2004 - a pair
         raise ConfigError(f"{path}: the slot table needs two slots of different names, has {names}")
     for slot in board.slot:
+        if not _BOOTNAME.fullmatch(slot.bootname):
+            raise ConfigError(
+                f"{path}: slot.bootname must be letters, digits, '.', '_' and '-', "
+                f"is {slot.bootname!r}"
+            )
         if sum(map(bool, (slot.partlabel, slot.partuuid, slot.mtd_name))) != 1:
             raise ConfigError(
                 f"{path}: slot {slot.bootname} needs exactly one of partlabel, partuuid, mtd_name"
@@ -193,7 +212,7 @@ def parse_board(text: str, path: str) -> Board:
 def _toml(text: str, path: str) -> Mapping[str, Any]:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # tomllib's own is a ValueError
         raise ConfigError(f"{path}: {error}") from error
 
 
@@ -232,8 +251,8 @@ def _value(kind: Any, value: Any, row: "dataclasses.Field[Any]", path: str, wher
         if not isinstance(value, dict):
             raise ConfigError(f"{path}: {where} must be a table, is {value!r}")
         return _build(kind, value, path, f"{where}.")  # type: ignore[arg-type]
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+    if kind is float and type(value) is int:
+        return float(_bounded(value, row.metadata, path, where))
     if type(value) is not kind:
         raise ConfigError(f"{path}: {where} must be a {kind.__name__}, is {value!r}")
     return _bounded(value, row.metadata, path, where)
@@ -244,5 +263,5 @@ def _bounded(value: Any, bounds: Mapping[str, Any], path: str, where: str) -> An
     if choices and value not in choices:
         raise ConfigError(f"{path}: {where} must be one of {', '.join(choices)}, is {value!r}")
     if low is not None and not low <= value <= high:
-        raise ConfigError(f"{path}: {where} must be from {low:g} to {high:g}, is {value!r}")
+        raise ConfigError(f"{path}: {where} must be from {low} to {high}, is {value!r}")
     return value

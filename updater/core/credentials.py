@@ -6,7 +6,6 @@ expires. Source: Tencent Cloud IoT Hub, MQTT device authentication.
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 from dataclasses import dataclass, field
@@ -64,13 +63,15 @@ def sign(  # noqa: PLR0913 - the parts of the user name
         digest: ``sha256`` or ``sha1``.
 
     Raises:
-        ConfigError: The secret is no base64.
+        ConfigError: The secret is empty or no base64.
     """
     try:
         key = base64.b64decode(secret.strip(), validate=True)
-    except (binascii.Error, ValueError):
-        raise ConfigError("the device secret is not base64 text") from None
+    except ValueError:  # binascii's error is one
+        key = b""
+    if not key:
+        raise ConfigError("the device secret is empty or not base64 text")
     client_id = product_id + device_name
     username = f"{client_id};{sdkappid};{connid};{expiry_s}"
-    token = hmac.new(key, username.encode("ascii"), _DIGESTS[digest]).hexdigest()
+    token = hmac.new(key, username.encode("utf-8"), _DIGESTS[digest]).hexdigest()
     return Credentials(client_id, username, f"{token};hmac{digest}")

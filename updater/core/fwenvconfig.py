@@ -12,6 +12,7 @@ from updater.core.errors import ConfigError
 
 _MAX_SIZE_BYTES = 1 << 20
 _MIN_SIZE_BYTES = 64
+_MAX_OFFSET_BYTES = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ def _place(words: list[str], path: str) -> Place:
         raise ConfigError(
             f"{path}: {line!r} has a size out of {_MIN_SIZE_BYTES} to {_MAX_SIZE_BYTES} bytes"
         )
+    if abs(numbers[0]) > _MAX_OFFSET_BYTES:
+        raise ConfigError(f"{path}: {line!r} begins beyond the end of any device")
     return Place(words[0], *numbers)
 
 
@@ -74,7 +77,16 @@ def _check_pair(places: tuple[Place, ...], path: str) -> None:
         raise ConfigError(
             f"{path}: the copies have {first.size_bytes} and {second.size_bytes} bytes"
         )
-    is_apart = abs(first.offset_bytes - second.offset_bytes) >= first.size_bytes
+    one, other = _reach(first), _reach(second)
     is_same_end = (first.offset_bytes < 0) == (second.offset_bytes < 0)
+    is_apart = one.stop <= other.start or other.stop <= one.start
     if first.device == second.device and is_same_end and not is_apart:
         raise ConfigError(f"{path}: the two copies overlap on {first.device}")
+
+
+def _reach(place: Place) -> range:
+    """Return the bytes that a store may erase: whole erase blocks, if their size is known."""
+    sector = place.sector_bytes or 1
+    start = place.offset_bytes - place.offset_bytes % sector
+    needed = -(-(place.offset_bytes - start + place.size_bytes) // sector)
+    return range(start, start + max(place.sectors, needed) * sector)

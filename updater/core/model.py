@@ -2,7 +2,7 @@
 """The nouns: slots, firmware, offers, sessions. Frozen values without behaviour of their own."""
 
 import enum
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from updater.core.errors import ResultCode
 
@@ -30,12 +30,6 @@ class Slots:
 
     booted: Slot
     target: Slot
-
-    def by_bootname(self, bootname: str) -> Slot | None:
-        """Return the slot that the bootloader calls *bootname*, or None."""
-        return next(
-            (slot for slot in (self.booted, self.target) if slot.bootname == bootname), None
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +111,6 @@ class Session:
     code: ResultCode = ResultCode.OK
     reason: str = ""
     baseline: tuple[str, ...] = ()
-
-    def with_url_of(self, offer: Offer) -> "Session":
-        """Return the same session with *offer*'s URL and task: the same firmware, signed anew."""
-        return replace(self, offer=offer)
 
 
 @dataclass(frozen=True, slots=True)

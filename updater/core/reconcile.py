@@ -74,7 +74,7 @@ TABLE: tuple[Row, ...] = (
     Row(_WRITING, _T, _ANY, None, None, None, Finding.WRONG_SLOT),
     Row(_WRITING, _O, _ANY, None, None, None, Finding.AS_LEFT),
     #
-    Row(_ACTIVATED, _T, _T, True, True, None, Finding.TARGET_BOOTED),
+    Row(_ACTIVATED, _T, _T, True, None, None, Finding.TARGET_BOOTED),  # judged, whosever it is
     Row(_ACTIVATED, _T, _T, False, None, None, Finding.ALREADY_GOOD),
     Row(_ACTIVATED, _T, _ANY, None, None, None, Finding.LOST_TO_OTHERS),
     Row(_ACTIVATED, _O, _T, True, True, False, Finding.AS_LEFT),  # stored, not yet rebooted

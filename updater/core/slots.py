@@ -55,9 +55,9 @@ def root_number(
         return stat_number
     kind, _, value = command_line.root.partition("=")
     match kind:
-        case "PARTUUID":
+        case "PARTUUID" if value:
             found = [p for p in partitions if p.partuuid == value.lower()]
-        case "PARTLABEL":
+        case "PARTLABEL" if value:
             found = [p for p in partitions if p.partlabel == value]
         case _:
             found = [p for p in partitions if p.device == command_line.root]
