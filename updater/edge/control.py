@@ -3,7 +3,8 @@
 
 A Unix socket of mode 0660 whose folder's group may be given to those who may look; who may change
 something is told by the kernel (SO_PEERCRED), never by the message. Never blocks on a caller: one
-that does not read what it asked for loses its connection.
+that does not read what it asked for loses its connection. Those who may only look cannot crowd out
+those who may change something.
 """
 
 import contextlib
@@ -19,7 +20,9 @@ from updater.core.errors import ControlError, UpdaterError
 from updater.core.ports import Call
 
 _MAX_CONNECTIONS = 16
+_MAX_CALLS_AT_ONCE = 16
 _RECEIVE_BYTES = 1 << 16
+_SEND_BYTES = 1 << 19  # the longest answer, 500 lines of history, goes out at once
 _CALL_TIMEOUT_S = 30.0
 _UCRED = struct.Struct("=iII")  # pid, uid, gid
 
@@ -30,6 +33,7 @@ class _Connection:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.buffer = b""
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         _pid, uid, _gid = _UCRED.unpack(credentials)
         self.is_privileged = uid in {0, os.geteuid()}
@@ -119,10 +123,23 @@ class ControlSocket:
         except OSError:
             return  # gone again
         sock.setblocking(False)
-        if len(self._connections) >= _MAX_CONNECTIONS:
+        connection = _Connection(sock)
+        if len(self._connections) >= _MAX_CONNECTIONS and not self._make_room(connection):
             sock.close()
             return
-        self._connections[sock.fileno()] = _Connection(sock)
+        self._connections[sock.fileno()] = connection
+
+    def _make_room(self, newcomer: _Connection) -> bool:
+        """End the oldest connection without privilege if *newcomer* has it."""
+        if newcomer.is_privileged:
+            for fileno, connection in self._connections.items():
+                if not connection.is_privileged:
+                    self._end(fileno)
+                    return True
+        return False
+
+    def _end(self, fileno: int) -> None:
+        self._connections.pop(fileno).sock.close()
 
     def _read(self, fileno: int) -> list[Call]:
         connection = self._connections[fileno]
@@ -134,12 +151,11 @@ class ControlSocket:
             got = b""
         try:
             messages, connection.buffer = varlink.split(connection.buffer + got)
-            if got:
+            if got and len(messages) <= _MAX_CALLS_AT_ONCE:
                 return list(self._calls(connection, messages))
         except ControlError:
-            pass  # what is no message is not answered
-        del self._connections[fileno]
-        connection.sock.close()
+            pass  # what is no message, or a flood of them, is not answered
+        self._end(fileno)
         return []
 
     @staticmethod

@@ -15,6 +15,8 @@ from collections.abc import Collection, Sequence
 from updater.core.config import HealthCommand, HealthConfig
 from updater.core.ports import HealthCheck, Verdict
 
+_KILL_WAIT_S = 0.2  # a killed command that hangs in the kernel is left to its end
+
 
 class CommandHealth:
     """Starts the configured commands."""
@@ -44,10 +46,11 @@ class _Running:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
-            self._fileno = os.pidfd_open(self._process.pid)
-        except OSError as error:
-            self._problem = f"cannot start: {error.strerror}"
+        except (OSError, ValueError, IndexError) as error:  # also no argv, and a zero byte in it
+            self._problem = f"cannot start: {getattr(error, 'strerror', None) or error}"
             self._fileno = os.eventfd(1)
+        else:
+            self._fileno = _watch(self._process.pid)
 
     def fileno(self) -> int:
         """Return a descriptor that becomes readable when the command has ended."""
@@ -80,4 +83,13 @@ class _Running:
         if process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_KILL_WAIT_S)
+
+
+def _watch(pid: int) -> int:
+    """Return a descriptor that becomes readable when the process ends."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return os.eventfd(0)  # a kernel before 5.3: whoever waits looks again from time to time

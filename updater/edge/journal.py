@@ -4,7 +4,7 @@
 journal_mode=WAL and synchronous=FULL: a method returns when its transaction is on the medium. Both
 slots' versions of this program share the file, so the schema only ever grows: a reader names the
 columns that it knows and ignores the others. URLs are secrets: the file's mode is 0600, and a
-session's URL is erased when the session has ended.
+session's URL is erased when the session has ended, from the write-ahead log too.
 """
 
 import json
@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from updater.core.errors import JournalError, ResultCode
@@ -58,8 +58,16 @@ _SESSION_COLUMNS = (
 def _translated(path: Path) -> Iterator[None]:
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, UnicodeEncodeError, OverflowError) as error:
         raise JournalError(f"journal {path}: {error}") from error
+
+
+@contextmanager
+def _understood(path: Path, what: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise JournalError(f"journal {path}: {what} makes no sense: {error}") from error
 
 
 class SqliteJournal:
@@ -74,15 +82,24 @@ class SqliteJournal:
         self._path = Path(directory) / FILE_NAME
         self._time_s = time_s
         with _translated(self._path):
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            _make_private(self._path)
             self._db = sqlite3.connect(
                 self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, cached_statements=16
             )
+        try:
+            self._prepare()
+        except JournalError:
+            self._db.close()
+            raise
+
+    def _prepare(self) -> None:
+        with _translated(self._path):
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("PRAGMA secure_delete=ON")
             self._db.execute("PRAGMA cache_size=-256")
             self._db.executescript(_SCHEMA)
+        self.current()  # what cannot say this is lost: better told now than in a trial
 
     def current(self) -> Session | None:
         """Return the session that has not ended, or the last one that has, or None."""
@@ -90,12 +107,8 @@ class SqliteJournal:
             row = self._db.execute(
                 f"SELECT {_SESSION_COLUMNS} FROM sessions ORDER BY number DESC LIMIT 1"  # noqa: S608 - a constant
             ).fetchone()
-        try:
+        with _understood(self._path, "a session"):
             return None if row is None else _session(row)
-        except (ValueError, TypeError) as error:
-            raise JournalError(
-                f"journal {self._path}: a session makes no sense: {error}"
-            ) from error
 
     def save(
         self,
@@ -131,6 +144,8 @@ class SqliteJournal:
                     "INSERT OR IGNORE INTO owed_reports (session_id, payload) VALUES (?, ?)",
                     (session.id, report),
                 )
+        if session.state.is_final:
+            self._forget()
 
     def owed(self) -> Sequence[OwedReport]:
         """Return the reports that the broker has not acknowledged, oldest first."""
@@ -155,7 +170,8 @@ class SqliteJournal:
             row = self._db.execute(
                 "SELECT version, md5, size_bytes FROM slot_records WHERE bootname = ?", (bootname,)
             ).fetchone()
-        return None if row is None else SlotRecord(bootname, Firmware(*row))
+        with _understood(self._path, f"the record of slot {bootname}"):
+            return None if row is None else SlotRecord(bootname, _firmware(*row))
 
     def void(self, bootname: str) -> None:
         """Forget what *bootname* holds; it is about to be written."""
@@ -187,6 +203,11 @@ class SqliteJournal:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+
+    def _forget(self) -> None:
+        """Empty the write-ahead log, where the URL still is; what was stored stands in any case."""
+        with suppress(sqlite3.Error):
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _add_history(self, session: Session, text: str) -> None:
         row = (
@@ -260,6 +281,15 @@ class LostJournal:
         """Nothing is open."""
 
 
+def _make_private(path: Path) -> None:
+    """Make the file for our eyes only; one that exists is not opened, as its closing ends locks."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o600)
+
+
 def _row(session: Session) -> tuple[object, ...]:
     offer = session.offer
     return (
@@ -280,11 +310,15 @@ def _row(session: Session) -> tuple[object, ...]:
     )
 
 
+def _firmware(version: object, md5: object, size_bytes: object) -> Firmware:
+    return Firmware(str(version), str(md5), int(str(size_bytes)))
+
+
 def _session(row: Sequence[object]) -> Session:
     (identity, state, version, md5, size_bytes, url, task_id, fw_type, is_local,
      target, other, code, reason, baseline) = row  # fmt: skip
     offer = Offer(
-        Firmware(str(version), str(md5), int(str(size_bytes))),
+        _firmware(version, md5, size_bytes),
         str(url),
         json.loads(str(task_id)),
         None if fw_type is None else str(fw_type),

@@ -4,6 +4,7 @@
 An flock(2), so that a killed process leaves nothing behind. The file's content is for people only.
 """
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -36,8 +37,9 @@ class Lock:
             raise BusyError(
                 f"another updater works on this device (process {holder or 'unknown'})"
             ) from None
-        os.ftruncate(self._fileno, 0)
-        os.pwrite(self._fileno, f"{os.getpid()}\n".encode("ascii"), 0)
+        with contextlib.suppress(OSError):  # a full medium does not keep us from working
+            os.ftruncate(self._fileno, 0)
+            os.pwrite(self._fileno, f"{os.getpid()}\n".encode("ascii"), 0)
 
     def close(self) -> None:
         """Let others in."""

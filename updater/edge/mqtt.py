@@ -8,6 +8,7 @@ Pauses between attempts grow from 5 to 120 s, each drawn from zero to that (full
 
 import random
 import ssl
+import struct
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -17,7 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 from updater.core.config import CloudConfig
 from updater.core.credentials import Credentials, topics
-from updater.core.errors import UpdaterError
+from updater.core.errors import ConfigError, UpdaterError
 from updater.core.ports import Acknowledged, Connected, Disconnected, LinkEvent, Received
 
 _CONNECT_TIMEOUT_S = 10.0
@@ -25,14 +26,22 @@ _HANDSHAKE_TIMEOUT_S = 20.0  # CONNACK and SUBACK
 _BACKOFF_S = 5.0
 _BACKOFF_LIMIT_S = 120.0
 _FIRST_REFUSAL = 128  # of a SUBACK
+_MAX_PACKET_BYTES = 1 << 16
+_PACKETS_AT_ONCE = 32
+_NO_TOKEN = 0  # paho counts from 1
+_GARBAGE = (ValueError, LookupError, struct.error)  # what paho's parser, or its topic, may raise
 
 _REFUSALS = {
     128: "unspecified error",
-    132: "the broker does not speak MQTT 3.1.1",
     133: "the broker refuses the client id",
     134: "bad user name or password, or the device's clock is wrong",
     135: "not authorised: the device is unknown or disabled",
     136: "the broker is unavailable",
+}
+_LOSSES = {
+    128: "the broker has closed the connection",
+    130: "what the broker sends is no MQTT 3.1.1",
+    141: "the broker is silent",
 }
 
 
@@ -56,7 +65,7 @@ class MqttLink:
         self._is_connected = False
         self._failures = 0
         self._due_s = monotonic_s()  # next connect, or the handshake's deadline
-        self._active_s = 0.0
+        self._sent_s = self._heard_s = 0.0
 
     def fileno(self) -> int | None:
         """Return the socket to watch, or None while there is none."""
@@ -72,10 +81,12 @@ class MqttLink:
         return self._is_connected
 
     def next_deadline_s(self) -> float:
-        """Return when to connect, when to give a handshake up, or when to ping."""
+        """Return when to tell what happened, to connect, to give a handshake up, or to ping."""
+        if self._events or (self._client is not None and _pending(self._client)):
+            return self._monotonic_s()
         if not self._is_connected:
             return self._due_s
-        return self._active_s + self._settings.keep_alive_s + 0.1
+        return self._ping_s() + 0.1
 
     def pump(self, *, readable: bool, writable: bool) -> Iterable[LinkEvent]:
         """Connect, read, write and ping as is due now, and return what happened."""
@@ -88,11 +99,17 @@ class MqttLink:
         return events
 
     def publish(self, payload: bytes, qos: int) -> int:
-        """Queue *payload* on the report topic and return its token."""
-        assert self._client is not None  # noqa: S101 - only while connected
-        message = self._client.publish(self._topics.report, payload, qos)
-        self._active_s = self._monotonic_s()
-        if qos:
+        """Queue *payload* on the report topic and return its token.
+
+        A link that is lost in the same turn takes it and never acknowledges it: the caller learns
+        of the loss by the next ``pump``.
+        """
+        client = self._client
+        if client is None:
+            return _NO_TOKEN
+        message = client.publish(self._topics.report, payload, qos)
+        self._sent_s = self._monotonic_s()
+        if qos and client is self._client:
             self._acknowledgeable.add(message.mid)
         return message.mid
 
@@ -103,9 +120,11 @@ class MqttLink:
     # --- one connection --------------------------------------------------------------------------
 
     def _connect(self) -> None:
-        """Open a connection; blocks at most for the name's lookup and ``_CONNECT_TIMEOUT_S``."""
-        self._due_s = self._monotonic_s() + _HANDSHAKE_TIMEOUT_S
-        self._active_s = self._monotonic_s()
+        """Open a connection.
+
+        Blocks for the name's lookup, and up to ``_CONNECT_TIMEOUT_S`` for each of its addresses
+        and once more for TLS.
+        """
         try:
             credentials = self._credentials()
             client = self._new_client(credentials)
@@ -117,6 +136,9 @@ class MqttLink:
             self._lost(f"TLS: the broker's certificate is refused: {error.verify_message}")
         except (OSError, ValueError) as error:
             self._lost(f"cannot connect to {self._settings.host}:{self._settings.port}: {error}")
+        if self._client is not None:
+            self._sent_s = self._heard_s = self._monotonic_s()
+            self._due_s = self._sent_s + _HANDSHAKE_TIMEOUT_S
 
     def _new_client(self, credentials: Credentials) -> paho.Client:
         client = paho.Client(
@@ -139,25 +161,38 @@ class MqttLink:
         return client
 
     def _serve(self, client: paho.Client, *, readable: bool, writable: bool) -> None:
-        result = MQTTErrorCode.MQTT_ERR_SUCCESS
-        if readable:
-            self._active_s = self._monotonic_s()
-            result = client.loop_read()
-            while result == MQTTErrorCode.MQTT_ERR_SUCCESS and _pending(client):
-                result = client.loop_read()
-        if writable and client is self._client:
-            self._active_s = self._monotonic_s()
-            result = client.loop_write() or result
-        if client is self._client:
-            if self._monotonic_s() >= self._active_s + self._settings.keep_alive_s:
-                self._active_s = self._monotonic_s()
-            result = client.loop_misc() or result
+        try:
+            result = self._exchange(client, readable=readable, writable=writable)
+        except _GARBAGE:
+            result = MQTTErrorCode.MQTT_ERR_PROTOCOL
         if client is not self._client:
             return  # a callback has ended it
         if result != MQTTErrorCode.MQTT_ERR_SUCCESS:
             self._lost(f"connection lost: {paho.error_string(result)}")
         elif not self._is_connected and self._monotonic_s() >= self._due_s:
             self._lost(f"no answer from the broker within {_HANDSHAKE_TIMEOUT_S:g} s")
+
+    def _exchange(
+        self, client: paho.Client, *, readable: bool, writable: bool
+    ) -> MQTTErrorCode:
+        """Read, write and ping; what is left to read is due at once, in the next turn."""
+        result = MQTTErrorCode.MQTT_ERR_SUCCESS
+        if readable or _pending(client):
+            result = _read(client)
+            self._heard_s = self._monotonic_s()
+        if writable and client is self._client:
+            result = client.loop_write() or result
+            self._sent_s = self._monotonic_s()
+        if client is self._client:
+            is_ping_due = self._monotonic_s() >= self._ping_s()
+            result = client.loop_misc() or result
+            if is_ping_due:
+                self._sent_s = self._heard_s = self._monotonic_s()
+        return result
+
+    def _ping_s(self) -> float:
+        """Return when paho pings: a keep-alive after the last word of either side."""
+        return min(self._sent_s, self._heard_s) + self._settings.keep_alive_s
 
     def _lost(self, reason: str) -> None:
         """End the connection, tell, and see to the next one."""
@@ -200,6 +235,8 @@ class MqttLink:
         self._events.append(Connected())
 
     def _on_message(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
+        if message.qos:
+            self._sent_s = self._monotonic_s()  # paho acknowledges it now
         if message.topic == self._topics.update:
             self._events.append(Received(bytes(message.payload)))
 
@@ -214,14 +251,49 @@ class MqttLink:
         self, client: paho.Client, _data: object, _flags: object, reason: Any, _properties: object
     ) -> None:
         if client is self._client:
-            self._lost(f"the broker has closed the connection: {reason}")
+            self._lost(_LOSSES.get(reason.value, f"connection lost: {reason}"))
+
+
+class _TlsSocket(ssl.SSLSocket):
+    """Closes itself if the handshake fails, for paho then forgets it."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        """Shake hands."""
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
 
 
 def _tls(ca_file: str) -> ssl.SSLContext:
     """Return a context that verifies the broker's certificate and name."""
-    context = ssl.create_default_context(cafile=ca_file or None)
+    try:
+        context = ssl.create_default_context(cafile=ca_file or None)
+    except OSError as error:
+        raise ConfigError(f"cannot read the CA file {ca_file}: {error.strerror}") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.sslsocket_class = _TlsSocket
     return context
+
+
+def _read(client: paho.Client) -> MQTTErrorCode:
+    """Read one packet, and those that TLS holds beside it; no flood keeps the agent for ever."""
+    result = MQTTErrorCode.MQTT_ERR_SUCCESS
+    for _ in range(_PACKETS_AT_ONCE):
+        result = client.loop_read()
+        if result != MQTTErrorCode.MQTT_ERR_SUCCESS or not _pending(client):
+            break
+    if result == MQTTErrorCode.MQTT_ERR_SUCCESS and _is_excessive(client):
+        return MQTTErrorCode.MQTT_ERR_PAYLOAD_SIZE
+    return result
+
+
+def _is_excessive(client: paho.Client) -> bool:
+    """Tell whether the broker fills the memory: paho takes 256 MiB, and QoS 2 without an end."""
+    arriving: Any = getattr(client, "_in_packet", {})
+    kept: Any = getattr(client, "_in_messages", ())
+    return arriving.get("remaining_length", 0) > _MAX_PACKET_BYTES or len(kept) > 0
 
 
 def _pending(client: paho.Client) -> bool:

@@ -61,6 +61,11 @@ def _read(path: str) -> str:
         with Path(path).open("rb") as file:
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
                 _log.warning("%s can be read by others; its mode should be 0600", path)
-            return file.read(_MAX_SECRET_BYTES).decode("ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the secret in {path!r}: {error}") from error
+            raw = file.read(_MAX_SECRET_BYTES + 1).strip()
+    except OSError as error:
+        raise ConfigError(f"cannot read the secret in {path!r}: {error.strerror}") from error
+    if not raw or len(raw) > _MAX_SECRET_BYTES or not raw.isascii():
+        raise ConfigError(
+            f"{path} holds no secret: it must be 1 to {_MAX_SECRET_BYTES} bytes of ASCII text"
+        )
+    return raw.decode("ascii")

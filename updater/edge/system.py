@@ -60,5 +60,5 @@ class LinuxSystem:
         _log.info("rebooting")
         try:
             self._rebooting = subprocess.Popen(self._settings.reboot_command)
-        except OSError as error:
+        except (OSError, ValueError, IndexError) as error:  # also none, and a zero byte in it
             _log.error("%s: %s; reboot by hand", " ".join(self._settings.reboot_command), error)

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: MIT
+"""Credentials from real files; and the secret is nowhere but in the password."""
+
+import base64
+import hashlib
+import hmac
+import logging
+import re
+import time
+import traceback
+from pathlib import Path
+
+import pytest
+
+from updater.core.config import CloudConfig
+from updater.core.errors import ConfigError
+from updater.edge.secret import CredentialSource
+
+SECRET = base64.b64encode(b"very secret key!").decode()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "secret"
+    path.write_text(SECRET + "\n")
+    path.chmod(0o600)
+    return path
+
+
+def source(**more: object) -> CredentialSource:
+    known = {"host": "h", "product_id": "PRODUCT001", "device_name": "board-1"}
+    return CredentialSource(CloudConfig(**{**known, **more}))  # type: ignore[arg-type]
+
+
+def test_a_signature_is_new_each_time(file: Path) -> None:
+    """User name and password are the cloud's form, valid for an hour, and no two are the same."""
+    make = source(secret_file=str(file))
+    one, two = make(), make()
+    for each in (one, two):
+        assert each.client_id == "PRODUCT001board-1"
+        assert each.username is not None
+        pattern = r"PRODUCT001board-1;12010126;[A-Za-z0-9]{5};(\d+)"
+        found = re.fullmatch(pattern, each.username)
+        assert found
+        assert 3590 <= int(found[1]) - time.time() <= 3600
+        token = hmac.new(b"very secret key!", each.username.encode(), hashlib.sha256).hexdigest()
+        assert each.password == f"{token};hmacsha256"
+    assert one.username != two.username
+
+
+def test_a_clock_that_was_never_set_signs_without_expiry(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In 1970 an hour from now is long past: the signature then has no end."""
+    monkeypatch.setattr(time, "time", lambda: 12.0)
+    username = source(secret_file=str(file))().username
+    assert username is not None
+    assert username.endswith(";2147483647")
+
+
+def test_the_file_is_read_each_time(file: Path) -> None:
+    """A secret that is replaced counts from the next connection on."""
+    make = source(auth="password", username="u", password_file=str(file))
+    assert make().password == SECRET
+    file.write_text("  another one \n")
+    assert (make().username, make().password) == ("u", "another one")
+
+
+def test_without_a_login_there_is_no_secret() -> None:
+    """Auth "none" names the device and nothing else, and reads no file."""
+    made = source(auth="none", secret_file="/no/such/file")()
+    assert (made.client_id, made.username, made.password) == ("PRODUCT001board-1", None, None)
+
+
+def whole_story(error: BaseException) -> str:
+    """Everything that a log, a traceback or a debugger could show of *error*."""
+    parts = traceback.format_exception(error)
+    link: BaseException | None = error
+    while link is not None:
+        parts += [str(link), repr(link), repr(link.args), repr(vars(link))]
+        link = link.__cause__ or link.__context__
+    return "".join(parts)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "No such file"),
+        (b"", "holds no secret"),
+        (b" \n\n", "holds no secret"),
+        (b"tops3cret-\xe4", "holds no secret"),
+        (b"tops3cret-" * 500, "holds no secret"),
+        (b"tops3cret-not-base64!", "not base64"),
+        (b"tops3cret", "not base64"),
+    ],
+)
+def test_a_secret_that_is_none_is_told_without_it(
+    file: Path, caplog: pytest.LogCaptureFixture, content: bytes | None, words: str
+) -> None:
+    """The error names the file or the rule, never a byte of what was read."""
+    if content is None:
+        file.unlink()
+    else:
+        file.write_bytes(content)
+    with caplog.at_level(logging.DEBUG), pytest.raises(ConfigError, match=words) as caught:
+        source(secret_file=str(file))()
+    assert "tops3cret" not in whole_story(caught.value) + caplog.text
+    assert "0xe4" not in whole_story(caught.value)
+
+
+def test_a_secret_for_all_to_read_is_warned_of(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A mode that lets others in is said with the file's name; a good one is not mentioned."""
+    make = source(secret_file=str(file))
+    make()
+    assert not caplog.records
+    for mode in (0o640, 0o604, 0o666):
+        caplog.clear()
+        file.chmod(mode)
+        make()
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert str(file) in caplog.text
+        assert SECRET not in caplog.text
+
+
+def test_credentials_show_no_password(file: Path) -> None:
+    """Logged, printed or in an assertion, the password stays out of sight."""
+    password = source(auth="password", username="u", password_file=str(file))
+    assert SECRET not in repr(password()) + str(password()) + repr(password) + repr(vars(password))
+    signed = source(secret_file=str(file))()
+    assert signed.password is not None
+    assert signed.password.split(";")[0] not in repr(signed)
