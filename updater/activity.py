@@ -20,7 +20,10 @@ class Activity(Protocol):
         """Return descriptors and the ``select.POLL…`` events that it waits for now."""
 
     def deadline_s(self) -> float:
-        """Return the monotonic time at which it wants to be woken, or ``NEVER_S``."""
+        """Return the monotonic time at which it wants to be woken, or ``NEVER_S``.
+
+        A point in time, not a span from now: what moves on with the clock never comes.
+        """
 
     def wake(self, ready: Mapping[int, int]) -> None:
         """Do what is due; *ready* maps its ready descriptors to their events."""

@@ -3,7 +3,7 @@
 
 One thread, one loop, one session. The order is always the same: an event is looked up in the table,
 the new state is journalled, and only then the plan of the new state is performed. What the journal
-cannot take ends a new install before it begins, and never stands in the way of a verdict.
+cannot take ends an install, and never stands in the way of a verdict; it is told once it is taken.
 
 The agent decides nothing that ``core`` can decide and touches nothing that an edge can touch.
 """
@@ -11,12 +11,13 @@ The agent decides nothing that ``core`` can decide and touches nothing that an e
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
-from updater import activity, reception, trial
+from updater import activity, reception, resumption, trial
 from updater.checks import Baseline
 from updater.cloud import Cloud, Mode
 from updater.cloud import Listener as CloudListener
-from updater.core import bootflow, machine, messages, reconcile
+from updater.core import bootflow, machine
 from updater.core.errors import (
     BusyError,
     EnvironmentStoreError,
@@ -28,6 +29,7 @@ from updater.core.machine import Command
 from updater.core.model import Offer, Session, SlotRecord, Slots, State
 from updater.core.ports import Link, Phase, Progress
 from updater.device import Device
+from updater.endings import UnsavedEnd, report_of
 from updater.installation import Installation
 from updater.installation import Listener as InstallListener
 
@@ -42,18 +44,19 @@ class Agent:
         self.device = device
         self.session: Session | None = None
         self.problem: UpdaterError | None = SlotError("not started")
+        self.found: Slots | None = None
         self.is_orphan = False
         self.is_reboot_due = False
-        self._slots: Slots | None = None
         settings, clock = device.config, device.system
         self._installation = Installation(
             device.pipeline,
             settings.download,
             clock,
-            InstallListener(self._progressed, self._installed, self._not_installed, self._ask),
+            InstallListener(self._progressed, self._installed, self._not_installed, self.ask),
         )
         self._baseline = Baseline(device.health, settings.health, clock, self._based)
-        self.trial = trial.Trial(device, trial.Listener(self._marked_good, self._rejected))
+        self._unsaved = UnsavedEnd(clock, self._deliver)
+        self.trial = trial.Trial(device, trial.Listener(self._marked_good, self.rejected))
         self.cloud: Cloud | None = None
         if link is not None:
             listener = CloudListener(self.offered, self.trial.link_proven)
@@ -71,11 +74,16 @@ class Agent:
         """The slots as found at the start.
 
         Raises:
-            UpdaterError: The start could not tell; nothing may be written.
+            UpdaterError: The start found that nothing may be written.
         """
-        if self.problem is not None or self._slots is None:
+        if self.problem is not None or self.found is None:
             raise self.problem or SlotError("the slots are not known")
-        return self._slots
+        return self.found
+
+    @property
+    def is_end_unsaved(self) -> bool:
+        """True while the journal does not know that the session has ended."""
+        return self._unsaved.is_held
 
     @property
     def progress(self) -> Progress | None:
@@ -85,7 +93,7 @@ class Agent:
     def activities(self) -> list[activity.Activity]:
         """Return everything that goes on."""
         cloud = [] if self.cloud is None else [self.cloud]
-        return [*cloud, self._installation, self._baseline, self.trial]
+        return [*cloud, self._installation, self._baseline, self.trial, self._unsaved]
 
     def close(self) -> None:
         """Stop everything; the next start goes on from the journal."""
@@ -95,37 +103,9 @@ class Agent:
         if self.cloud is not None:
             self.cloud.close()
 
-    # --- start: what happened meanwhile ----------------------------------------------------------
-
     def start(self) -> None:
         """Find out where the machine stands and go on from there."""
-        self.problem = None
-        try:
-            self.session = self.device.journal.current()
-            self._slots = self.device.finder.find()
-            state = self.device.boot_state()
-        except UpdaterError as error:
-            self._stand_still(error)
-            return
-        finding = reconcile.find(self.session, state, self._slots.booted.bootname)
-        _log.info("start: %s", finding.value)
-        self.is_orphan = finding is reconcile.Finding.ORPHAN_TRIAL
-        event = reconcile.event_of(finding, state)
-        if event is not None:
-            self.apply(event, finding.value)
-        elif self.is_orphan:
-            self._judge_orphan()
-        elif self.session is not None:
-            self._perform(self.session)
-        else:
-            self._settle()
-
-    def _stand_still(self, error: UpdaterError) -> None:
-        """Write nothing and promise nothing: this may be a trial, or the wrong disk."""
-        self.problem = error
-        _log.error("%s; nothing will be written until this is mended", error)
-        if self.cloud is not None and self.session is not None and not self.session.state.is_final:
-            self.cloud.enter(Mode.SILENT, None)
+        resumption.resume(self)
 
     # --- events ----------------------------------------------------------------------------------
 
@@ -143,6 +123,7 @@ class Agent:
         Raises:
             JournalError: Nothing was begun.
         """
+        self._unsaved.flush()
         self.device.journal.save(session, f"offer: {session.offer.firmware.version}", void=void)
         self.session = session
 
@@ -151,16 +132,19 @@ class Agent:
         before = self.session
         assert before is not None  # noqa: S101 - events happen to sessions only
         session = machine.advance(before, event)
-        report = _report(session)
+        report, void = report_of(session), _spoilt(before, session)
+        save = partial(
+            self.device.journal.save, session, text, report=report, record=record, void=void
+        )
         try:
-            self.device.journal.save(session, text, report=report, record=record)
+            save()
         except JournalError as error:
             if session.state in {State.INSTALLED, State.ACTIVATED}:
-                self.fail(error, machine.InstallFailed, "journal")
+                self.fail(error, machine.InstallFailed, session.state.value)
                 return
-            _log.error("%s; the verdict stands and is not remembered", error)
-            if report is not None and self.cloud is not None:
-                self.cloud.owe(report)
+            _log.error("%s; the verdict stands", error)
+            if session.state.is_final:
+                self._unsaved.hold(save)
         _log.info("session %s: %s: %s", session.id, session.state.value, text)
         self.session = session
         self._perform(session)
@@ -189,7 +173,7 @@ class Agent:
     def _install(self, session: Session) -> None:
         """Make sure that nothing prefers the target, then let the pipeline blank and write it."""
         try:
-            self._slots = slots = self.device.finder.find()
+            self.found = slots = self.device.finder.find()
             if slots.target.bootname != session.target:
                 raise BusyError(f"slot {session.target} is no longer the one to write")
             state = self.device.boot_state()
@@ -234,7 +218,8 @@ class Agent:
     def _not_installed(self, error: UpdaterError) -> None:
         self.fail(error, machine.InstallFailed, "install")
 
-    def _ask(self) -> None:
+    def ask(self) -> None:
+        """Have the cloud repeat what it has for us."""
         if self.cloud is not None:
             self.cloud.ask()
 
@@ -266,6 +251,8 @@ class Agent:
     def reboot(self) -> None:
         """Ask the machine to reboot; from now on there is nothing left to do but wait for it."""
         self.is_reboot_due = True
+        if self.cloud is not None:
+            self.cloud.enter(Mode.SILENT, None)
         self.device.system.reboot()
 
     # --- commands: trial -------------------------------------------------------------------------
@@ -274,25 +261,29 @@ class Agent:
         is_link_up = self.cloud is not None and self.cloud.is_proven
         self.trial.start(session.baseline, is_link_up=is_link_up)
 
-    def _judge_orphan(self) -> None:
+    def judge_orphan(self) -> None:
+        """Judge the booted slot's trial, of which no session is known."""
         if self.cloud is not None:
             self.cloud.enter(Mode.TRIAL, None)
         self.trial.start((), is_link_up=False)
 
     def _marked_good(self) -> None:
-        if self.session is not None and self.session.state is State.TRIAL:
-            self.apply(machine.MarkedGood(), f"slot {self.session.target} is good")
+        session = self.session
+        if session is not None and session.state in {State.ACTIVATED, State.TRIAL}:
+            self.apply(machine.MarkedGood(), f"slot {session.target} is good")
             return
         self.is_orphan = False
         _log.info("orphan trial: the booted slot is good")
         self._deliver()
 
-    def _rejected(self, reason: str) -> None:
+    def rejected(self, reason: str) -> None:
+        """Return from the booted slot, whose trial is lost, to the other one."""
         if self.session is not None and self.session.state is State.TRIAL:
             self.apply(machine.HealthFailed(reason), reason)
             return
         _log.error("orphan trial: %s", reason)
-        trial.roll_back(self.device, self.slots.target.bootname)
+        assert self.found is not None  # noqa: S101 - no trial is judged before
+        trial.roll_back(self.device, self.found.target.bootname)
         self.reboot()
 
     def _store_rollback(self, session: Session) -> None:
@@ -302,15 +293,19 @@ class Agent:
 
     def _deliver(self, session: Session | None = None) -> None:
         del session
-        self._settle()
+        self.settle()
         if self.cloud is not None:
             self.cloud.enter(Mode.OPEN, None)
             self.cloud.settled()
 
-    def _settle(self) -> None:
-        """Clear what the environment still says of an ended session: it is journalled."""
+    def settle(self) -> None:
+        """Clear what the environment still says of an ended session, once that is journalled."""
         try:
-            changes = bootflow.settle(self.device.boot_state(), self.slots.booted.bootname)
+            booted = self.slots.booted.bootname
+            if self.is_end_unsaved:  # a restart has to find how it ended
+                changes = bootflow.roll_back(booted)
+            else:
+                changes = bootflow.settle(self.device.boot_state(), booted)
             self.device.environment.store(changes)
         except UpdaterError as error:
             _log.error("environment not cleared: %s", error)
@@ -333,10 +328,7 @@ _PERFORM: Mapping[Command, Callable[[Agent, Session], None]] = {
 }
 
 
-def _report(session: Session) -> bytes | None:
-    """Return the terminal report that *session* owes the cloud, if it has just ended."""
-    if session.offer.is_local or not session.state.is_final:
-        return None
-    if session.state is State.GOOD:
-        return messages.done(session.offer)
-    return messages.fail(session.offer, session.code, session.reason)
+def _spoilt(before: Session, after: Session) -> str | None:
+    """Return the slot to which nobody may roll back: its image has failed, or was never tried."""
+    is_written = before.state is not State.INSTALLING  # until then it was voided, or not touched
+    return after.target if after.state is State.FAILED and is_written else None

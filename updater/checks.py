@@ -10,10 +10,10 @@ import select
 from collections.abc import Callable, Collection, Mapping
 
 from updater.activity import NEVER_S, Clock
-from updater.core.config import HealthConfig
+from updater.core.config import LINK_CHECK, HealthConfig
 from updater.core.ports import Health, HealthCheck, Verdict
 
-LINK = "link"
+_LOOK_S = 1.0  # how often a command is looked at that may run out of time without a sign
 
 
 class Baseline:
@@ -33,21 +33,21 @@ class Baseline:
         self._running: list[HealthCheck] = []
         self._failed: list[str] = []
         self._health = health
-        self._is_due = False
+        self._look_s = NEVER_S
 
     def start(self) -> None:
         """Begin; the answer comes by the callable, at the earliest in the next turn of the loop."""
         self.stop()
         self._failed = []
         self._running = list(self._health.start(self._names))
-        self._is_due = True
+        self._look_s = self._clock.monotonic_s()
 
     def stop(self) -> None:
         """Forget it."""
         for check in self._running:
             check.close()
         self._running = []
-        self._is_due = False
+        self._look_s = NEVER_S
 
     def interests(self) -> Mapping[int, int]:
         """Wait for the commands' ends."""
@@ -55,21 +55,19 @@ class Baseline:
 
     def deadline_s(self) -> float:
         """Look again soon, as a check may run out of time without its descriptor saying so."""
-        if not self._is_due:
-            return NEVER_S
-        return self._clock.monotonic_s() + (1.0 if self._running else 0.0)
+        return self._look_s
 
     def wake(self, ready: Mapping[int, int]) -> None:
         """Collect verdicts."""
         del ready
-        for check in list(self._running):
-            verdict = check.poll()
-            if verdict is not None:
-                check.close()
-                self._running.remove(check)
-                self._failed += [] if verdict.is_passed else [verdict.name]
-        if self._is_due and not self._running:
-            self._is_due = False
+        if self._look_s == NEVER_S:
+            return
+        for verdict in _collect(self._running):
+            self._failed += [] if verdict.is_passed else [verdict.name]
+        if self._running:
+            self._look_s = self._clock.monotonic_s() + _LOOK_S
+        else:
+            self._look_s = NEVER_S
             self._told(tuple(self._failed))
 
 
@@ -90,8 +88,7 @@ class Rounds:
         self._told = told
         self._open: dict[str, str] = {}
         self._running: list[HealthCheck] = []
-        self._excused: Collection[str] = ()
-        self._deadline_s = self._link_deadline_s = self._retry_s = NEVER_S
+        self._deadline_s = self._link_deadline_s = self._look_s = self._retry_s = NEVER_S
         self._is_judging = False
 
     def start(self, excused: Collection[str], *, is_link_up: bool) -> None:
@@ -104,19 +101,18 @@ class Rounds:
         self.stop()
         now_s = self._clock.monotonic_s()
         self._is_judging = True
-        self._excused = excused
         self._deadline_s = now_s + self._settings.deadline_s
         self._link_deadline_s = now_s + self._settings.link_deadline_s
-        self._open = {check.name: "not yet run" for check in self._settings.command}
+        commands = [check.name for check in self._settings.command if check.name not in excused]
+        self._open = dict.fromkeys(commands, "no result yet")
         if self._settings.link and not is_link_up:
-            self._open[LINK] = "not proven"
+            self._open[LINK_CHECK] = "not proven"
         self._run()
 
     def link_proven(self) -> None:
         """Take note that the broker has acknowledged a message of this boot."""
-        if self._is_judging:
-            self._open.pop(LINK, None)
-            self._retry_s = min(self._retry_s, self._clock.monotonic_s())
+        if self._open.pop(LINK_CHECK, None) is not None and not self._open:
+            self._retry_s = self._clock.monotonic_s()
 
     def stop(self) -> None:
         """Stop judging, without a verdict."""
@@ -125,49 +121,50 @@ class Rounds:
         self._running = []
         self._open = {}
         self._is_judging = False
-        self._deadline_s = self._link_deadline_s = self._retry_s = NEVER_S
+        self._deadline_s = self._link_deadline_s = self._look_s = self._retry_s = NEVER_S
 
     def interests(self) -> Mapping[int, int]:
         """Wait for the commands' ends."""
         return {check.fileno(): select.POLLIN for check in self._running}
 
     def deadline_s(self) -> float:
-        """Wake for the next round, or when a deadline is over."""
-        if not self._is_judging:
-            return NEVER_S
-        if self._running:
-            return self._clock.monotonic_s() + 1.0
-        return min(self._deadline_s, self._link_deadline_s, self._retry_s)
+        """Wake for the next round, or when the time of something that is still open is over."""
+        next_s = self._look_s if self._running else self._retry_s
+        commands_s = self._deadline_s if self._commands() else NEVER_S
+        link_s = self._link_deadline_s if LINK_CHECK in self._open else NEVER_S
+        return min(next_s, commands_s, link_s)
 
     def wake(self, ready: Mapping[int, int]) -> None:
         """Collect verdicts, begin the next round, or judge."""
         del ready
         if not self._is_judging:
             return
-        for check in list(self._running):
-            verdict = check.poll()
-            if verdict is not None:
-                check.close()
-                self._running.remove(check)
-                self._note(verdict)
+        for verdict in _collect(self._running):
+            self._note(verdict)
+        if self._clock.monotonic_s() >= self._look_s:
+            self._look_s = self._clock.monotonic_s() + _LOOK_S
         self._judge()
 
     def _note(self, verdict: Verdict) -> None:
         """Remember what one check says."""
-        if verdict.is_passed or verdict.name in self._excused:
+        if verdict.is_passed:
             self._open.pop(verdict.name, None)
         else:
             self._open[verdict.name] = verdict.detail or "failed"
 
+    def _commands(self) -> list[str]:
+        """Return the commands that have not passed yet."""
+        return [name for name in self._open if name != LINK_CHECK]
+
     def _judge(self) -> None:
         """Tell the verdict once it stands, else see to the next round."""
         now_s = self._clock.monotonic_s()
-        commands = [name for name in self._open if name != LINK]
+        commands = self._commands()
         if not self._open:
             self._tell("")
         elif commands and now_s >= self._deadline_s:
             self._tell(f"health: {commands[0]}: {self._open[commands[0]]}")
-        elif LINK in self._open and now_s >= self._link_deadline_s:
+        elif LINK_CHECK in self._open and now_s >= self._link_deadline_s:
             self._tell(f"health: link not proven within {self._settings.link_deadline_s:g} s")
         elif not self._running and now_s >= self._retry_s:
             self._run()
@@ -175,6 +172,7 @@ class Rounds:
     def _run(self) -> None:
         """Run every command that has not passed yet, once more."""
         now_s = self._clock.monotonic_s()
+        self._look_s = now_s + _LOOK_S
         wanted = [check for check in self._settings.command if check.name in self._open]
         self._retry_s = now_s + min((check.retry_s for check in wanted), default=NEVER_S)
         if not self._open:
@@ -186,3 +184,15 @@ class Rounds:
         """End with a verdict."""
         self.stop()
         self._told(reason)
+
+
+def _collect(running: list[HealthCheck]) -> list[Verdict]:
+    """Take from *running* the checks that have ended, and return what they say."""
+    verdicts = []
+    for check in list(running):
+        verdict = check.poll()
+        if verdict is not None:
+            check.close()
+            running.remove(check)
+            verdicts.append(verdict)
+    return verdicts

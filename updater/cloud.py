@@ -33,6 +33,7 @@ VERSION_INTERVAL_S = 60.0
 UNANSWERED_S = (10.0, 20.0, 40.0, VERSION_INTERVAL_S)
 PROGRESS_INTERVAL_S = 1.0
 BURNING_INTERVAL_S = 60.0
+SETTLE_INTERVAL_S = 60.0
 
 
 class Mode(enum.Enum):
@@ -77,14 +78,17 @@ class Cloud:
         self._listener = listener
         self._mode = Mode.OPEN
         self._session_offer: Offer | None = None
-        self._owed: dict[int, OwedReport] = {}  # by token
-        self._unjournalled: list[bytes] = []
+        self._owed: dict[int, OwedReport] = {}  # on their way, by token
+        self._unsettled: list[OwedReport] = []  # acknowledged, and the journal could not take note
+        self._settle_due_s = NEVER_S
         self._proof: int | None = None
         self.is_proven = False
         self._version_due_s = NEVER_S
         self._version_said_s = -NEVER_S
         self._unanswered = 0
+        self._is_asking = False
         self._burning_due_s = NEVER_S
+        self._burning_qos = 1  # of the next one: the first is sure to arrive
         self._percent: int | None = None  # to be said
         self._percent_said: int | None = None
         self._progress_due_s = NEVER_S
@@ -104,7 +108,7 @@ class Cloud:
         if mode is Mode.TRIAL:
             self._prove()
         elif mode is Mode.SILENT:
-            self._burning_due_s = NEVER_S
+            self._burning_due_s = self._progress_due_s = NEVER_S
 
     def downloading(self, percent: int) -> None:
         """Report *percent* (0…100): 0 and 100 always, between them when it is due."""
@@ -119,23 +123,24 @@ class Cloud:
             self._progress_due_s = self._progress_said_s + PROGRESS_INTERVAL_S
 
     def burning(self) -> None:
-        """Report burning now, and again each minute until the session has moved on."""
-        if self._burning_due_s != NEVER_S:
-            return
-        self._burning_due_s = self._clock.monotonic_s() + BURNING_INTERVAL_S
-        if self._session_offer is not None and self._link.is_connected():
-            self._link.publish(messages.burning(self._session_offer), 1)
-
-    def owe(self, payload: bytes) -> None:
-        """Deliver a terminal report that the journal could not take; a power cut loses it."""
-        self._unjournalled.append(payload)
+        """Report burning, now or once connected, and each minute until the session moves on."""
+        if self._burning_due_s == NEVER_S:
+            self._burning_due_s = self._clock.monotonic_s()
+            self._burning_qos = 1
+            if self._link.is_connected():
+                self._say_burning()
 
     def settled(self) -> None:
         """Deliver what is owed, then report the version: a session has ended."""
         self._burning_due_s = self._progress_due_s = NEVER_S
         self._percent = self._percent_said = None
         self._version_said_s = -NEVER_S
+        self._unanswered = 0
         self._open()
+
+    def owes(self, session_id: str) -> bool:
+        """Tell whether the broker has not acknowledged yet how a session has ended."""
+        return any(report.session_id == session_id for report in self._undelivered())
 
     def refuse(self, offer: Offer, error: UpdaterError) -> None:
         """Answer an offer that never becomes a session."""
@@ -144,7 +149,8 @@ class Cloud:
 
     def ask(self) -> None:
         """Pull: report the version soon; the cloud then repeats its offer with a fresh URL."""
-        self._version_due_s = self._version_said_s + VERSION_INTERVAL_S
+        self._is_asking = True
+        self._version_due_s = min(self._version_due_s, self._version_allowed_s())
 
     def close(self) -> None:
         """Say goodbye."""
@@ -168,6 +174,7 @@ class Cloud:
             self._version_due_s,
             self._burning_due_s,
             self._progress_due_s,
+            self._settle_due_s,
         )
 
     def wake(self, ready: Mapping[int, int]) -> None:
@@ -192,7 +199,6 @@ class Cloud:
                 self._opened()
             case Disconnected(reason):
                 _log.warning("cloud: %s", reason)
-                self._version_due_s = NEVER_S
             case Acknowledged(token):
                 self._acknowledged(token)
             case Received(payload):
@@ -211,10 +217,8 @@ class Cloud:
             self._listener.proven()
         report = self._owed.pop(token, None)
         if report is not None:
-            try:
-                self._journal.settle(report)
-            except JournalError as error:
-                _log.error("%s; the report may be delivered twice", error)
+            self._unsettled.append(report)
+            self._settle()
             self._open()
 
     def _received(self, payload: bytes) -> None:
@@ -231,7 +235,7 @@ class Cloud:
     def _answered(self, response: messages.VersionResponse) -> None:
         if response.result_code == 0:
             self._unanswered = 0
-            self._version_due_s = NEVER_S
+            self._version_due_s = self._version_allowed_s() if self._is_asking else NEVER_S
         else:
             _log.warning("cloud: report_version refused with code %d", response.result_code)
 
@@ -241,21 +245,39 @@ class Cloud:
         """Publish the oldest owed report; once none is left, the version is due."""
         if self._mode is not Mode.OPEN or not self._link.is_connected() or self._owed:
             return
-        while self._unjournalled:
-            self._link.publish(self._unjournalled.pop(0), 1)
-        owed = self._journal.owed()
+        owed = self._undelivered()
         if owed:
             self._owed[self._link.publish(owed[0].payload, 1)] = owed[0]
         else:
             self.is_proven = True
-            self._unanswered = 0
-            self._version_due_s = self._clock.monotonic_s()
+            self._version_due_s = min(self._version_due_s, self._version_allowed_s())
+
+    def _undelivered(self) -> list[OwedReport]:
+        """Return the reports that the broker has not acknowledged, oldest first."""
+        try:
+            owed = self._journal.owed()
+        except JournalError as error:
+            _log.error("%s; what is owed to the cloud is not known", error)
+            return []
+        return [report for report in owed if report not in self._unsettled]
+
+    def _settle(self) -> None:
+        """Have the journal take note of what was acknowledged, now or later."""
+        self._settle_due_s = NEVER_S
+        try:
+            while self._unsettled:
+                self._journal.settle(self._unsettled[0])
+                del self._unsettled[0]
+        except JournalError as error:
+            _log.error("%s; after a restart the report would be delivered again", error)
+            self._settle_due_s = self._clock.monotonic_s() + SETTLE_INTERVAL_S
 
     def _prove(self) -> None:
         """Send what proves the link in a trial; an orphan has only its subscription to show."""
         if not self._link.is_connected():
             return
         self._burning_due_s = self._clock.monotonic_s() + BURNING_INTERVAL_S
+        self._burning_qos = 0
         if self._session_offer is None:
             self.is_proven = True
             self._listener.proven()
@@ -269,9 +291,19 @@ class Cloud:
         if now_s >= self._progress_due_s:
             self._say_percent()
         if now_s >= self._burning_due_s:
-            self._burning_due_s = now_s + BURNING_INTERVAL_S
-            if self._session_offer is not None:
-                self._link.publish(messages.burning(self._session_offer), 0)
+            self._say_burning()
+        if now_s >= self._settle_due_s:
+            self._settle()
+
+    def _say_burning(self) -> None:
+        self._burning_due_s = self._clock.monotonic_s() + BURNING_INTERVAL_S
+        if self._session_offer is not None:
+            self._link.publish(messages.burning(self._session_offer), self._burning_qos)
+        self._burning_qos = 0
+
+    def _version_allowed_s(self) -> float:
+        """Return when the version may be reported again though it was answered."""
+        return max(self._clock.monotonic_s(), self._version_said_s + VERSION_INTERVAL_S)
 
     def _say_version(self, now_s: float) -> None:
         if self._mode is not Mode.OPEN or self._owed:
@@ -279,6 +311,7 @@ class Cloud:
             return
         self._link.publish(messages.report_version(self._version(), self._fw_type or None), 1)
         self._version_said_s = now_s
+        self._is_asking = False
         pause_s = UNANSWERED_S[min(self._unanswered, len(UNANSWERED_S) - 1)]
         self._unanswered += 1
         self._version_due_s = now_s + pause_s

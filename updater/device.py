@@ -5,7 +5,7 @@ Owns no state. What can be answered or done without an agent (status, an orphan'
 so that the control socket and the command line do it in the same words.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from updater.core import bootflow
@@ -141,8 +141,3 @@ def session_status(session: Session) -> dict[str, object]:
         "result_code": int(session.code),
         "reason": session.reason,
     }
-
-
-def environment_variables(device: Device) -> Mapping[str, str]:
-    """Return every variable of the boot environment."""
-    return device.environment.read()

@@ -49,7 +49,7 @@ class Installation:
         self._running: RunningInstall | None = None
         self._attempt = 0
         self._retry_s = NEVER_S
-        self._give_up_s = NEVER_S
+        self._give_up_s = NEVER_S  # set from the first 401 or 403 until bytes flow again
         self._refusal: ForbiddenError | None = None
         self.progress: Progress | None = None
 
@@ -72,7 +72,6 @@ class Installation:
         self._request = replace(self._request, source=url)
         if self.is_waiting_for_url:
             self._refusal = None
-            self._give_up_s = NEVER_S
             self._open()
 
     def stop(self) -> None:
@@ -91,15 +90,16 @@ class Installation:
 
     def deadline_s(self) -> float:
         """Wake to look at progress, to try again, or to give up on a fresh URL."""
-        return min(self._retry_s, self._give_up_s)
+        return self._give_up_s if self.is_waiting_for_url else self._retry_s
 
     def wake(self, ready: Mapping[int, int]) -> None:
         """Look at the pipeline, or do what the clock asks for."""
         del ready
         if self._running is not None:
             self._look(self._running)
-        elif self._clock.monotonic_s() >= self._give_up_s and self._refusal is not None:
-            self._end(self._refusal)
+        elif self._refusal is not None:
+            if self._clock.monotonic_s() >= self._give_up_s:
+                self._end(self._refusal)
         elif self._clock.monotonic_s() >= self._retry_s:
             self._open()
 
@@ -122,6 +122,8 @@ class Installation:
         except UpdaterError as error:
             self._failed(error)
             return
+        if progress.received_bytes:
+            self._give_up_s = NEVER_S
         if progress != self.progress:
             self.progress = progress
             self._listener.progressed(progress)
@@ -134,10 +136,10 @@ class Installation:
         if self._running is not None:
             self._running.close()
             self._running = None
-        self._retry_s = NEVER_S
         if isinstance(error, ForbiddenError):
             self._refusal = error
-            self._give_up_s = self._clock.monotonic_s() + self._limits.fresh_url_timeout_s
+            if self._give_up_s == NEVER_S:
+                self._give_up_s = self._clock.monotonic_s() + self._limits.fresh_url_timeout_s
             self._listener.needs_url()
         elif isinstance(error, TransportError) and self._attempt < self._limits.attempts:
             self._retry_s = self._clock.monotonic_s() + self._backoff_s()

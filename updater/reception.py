@@ -24,8 +24,10 @@ def receive(agent: "Agent", offer: Offer) -> None:
     """Answer *offer*, whoever makes it."""
     kind = agent.device.config.cloud.fw_type
     reply = machine.answer(offer, agent.session, agent.device.running_version(), kind)
-    if agent.is_orphan or agent.is_reboot_due:
+    if agent.is_orphan or agent.is_reboot_due or _is_untold(agent, offer):
         reply = Answer.WAIT
+    if agent.problem is not None and reply is Answer.ADOPT:
+        reply = Answer.WAIT  # nothing goes on that could be gone on with
     _log.info("offer of version %s: %s", offer.firmware.version, reply.value)
     match reply:
         case Answer.ACCEPT:
@@ -34,11 +36,22 @@ def receive(agent: "Agent", offer: Offer) -> None:
             agent.adopt(offer)
         case Answer.SUPERSEDE:
             agent.withdraw(f"superseded by version {offer.firmware.version}")
-            _begin(agent, offer)
+            receive(agent, offer)
         case Answer.REFUSE:
             _refuse(agent, offer, OfferError(f"offer: fw_type {offer.fw_type} is not for here"))
-        case Answer.RUNNING | Answer.WAIT:
-            pass  # the cloud hears by the next version report, or repeats the offer
+        case Answer.RUNNING:
+            agent.ask()
+        case Answer.WAIT:
+            pass  # the cloud repeats its offer at the next version report
+
+
+def _is_untold(agent: "Agent", offer: Offer) -> bool:
+    """Tell whether *offer* may have crossed the report of how it ended here: it is no new one."""
+    session = agent.session
+    if session is None or session.offer.firmware != offer.firmware:
+        return False
+    is_owed = agent.cloud is not None and agent.cloud.owes(session.id)
+    return agent.is_end_unsaved or (is_owed and not offer.is_local)
 
 
 def _begin(agent: "Agent", offer: Offer) -> None:

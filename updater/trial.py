@@ -66,9 +66,14 @@ class Trial:
             EnvironmentStoreError: The store did not take; the trial goes on.
         """
         booted = mark_good(self._device)
+        self._kept()
+        return booted
+
+    def _kept(self) -> None:
+        """End the trial: the environment is proven to keep the booted slot."""
+        self._device.system.trial_over()
         self.stop()
         self._listener.marked_good()
-        return booted
 
     def reject(self, reason: str) -> None:
         """End the trial against the booted slot.
@@ -101,18 +106,27 @@ class Trial:
             self._listener.rejected(reason)
             return
         try:
-            self.mark_good()
+            if not is_kept(self._device):  # a store that nobody could read back may have taken
+                mark_good(self._device)
         except UpdaterError as error:
             _log.error("mark good: %s; tried again", error)
             self._again_s = self._device.system.monotonic_s() + _RETRY_S
+        else:
+            self._kept()
 
 
 def mark_good(device: Device) -> str:
     """Keep the booted slot, in one store, and return its bootname; see ``Trial.mark_good``."""
     booted = device.refuse_without_trial()
     device.environment.store(bootflow.mark_good(booted))
-    device.system.trial_over()
+    device.system.trial_over()  # for a person's command, which has no agent
     return booted
+
+
+def is_kept(device: Device) -> bool:
+    """Tell whether the booted slot boots for good: it is the primary one and on no trial."""
+    state = device.boot_state()
+    return not state.is_trial and state.primary == device.finder.find().booted.bootname
 
 
 def roll_back(device: Device, other: str) -> None:

@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: MIT
+"""What is said to the cloud and when: order, pace, repetition, and what a lost link costs."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from sim.flash import Image
+from sim.settings import CONFIG, NEW
+from sim.uplink import spoken
+from sim.world import World
+
+from updater.cloud import Mode
+from updater.core.config import HealthCommand, HealthConfig
+from updater.core.errors import SlotError
+from updater.core.model import Firmware, Offer, State
+
+
+def started() -> World:
+    world = World()
+    world.run_until_calm()
+    return world
+
+
+def times(world: World, word: str) -> list[float]:
+    """Return when the cloud heard what begins with *word*."""
+    return [m.time_s for m in world.cloud.messages if spoken(m).startswith(word)]
+
+
+def gaps(world: World, word: str) -> list[float]:
+    """Return the pauses between messages that begin with *word*."""
+    return [later - earlier for earlier, later in pairwise(times(world, word))]
+
+
+# --- the version ----------------------------------------------------------------------------------
+
+
+def test_an_unanswered_version_is_repeated_with_growing_pauses() -> None:
+    """After 10, 20, 40 s, and from then on once a minute."""
+    world = World()
+    world.cloud.result_code = None
+    world.run_for(400)
+    wanted = [10, 20, 40, 60, 60, 60, 60, 60]
+    assert gaps(world, "report_version") == pytest.approx(wanted, abs=0.1)
+
+
+def test_a_version_that_is_refused_is_repeated_too() -> None:
+    """A result code that is not 0 is no answer, and no reason to stop."""
+    world = World()
+    world.cloud.result_code = 405
+    world.run_for(100)
+    assert gaps(world, "report_version") == pytest.approx([10, 20, 40], abs=0.1)
+    world.cloud.result_code = 0
+    world.run_for(400)
+    assert len(times(world, "report_version")) == 5
+
+
+def test_pauses_begin_anew_with_each_answer_and_each_session() -> None:
+    """What was long ago left unanswered says nothing of now."""
+    world = World()
+    world.cloud.result_code = None
+    world.run_for(100)
+    world.cloud.result_code = 0
+    world.run_for(300)
+    world.cloud.result_code = None
+    world.lose_network()
+    world.run_for(75)
+    assert gaps(world, "report_version")[-2:] == pytest.approx([10, 20], abs=0.1)
+    world.offer(NEW, url="http://firmware.test/f")
+    world.run(lambda: bool(world.outcomes))
+    world.run_for(35)
+    assert gaps(world, "report_version")[-2:] == pytest.approx([10, 20], abs=0.1)
+
+
+def test_an_answered_version_is_not_repeated() -> None:
+    """An idle device is quiet for hours."""
+    world = started()
+    world.run_for(9 * 3600)
+    assert world.heard == ["report_version 0.1"]
+
+
+def test_a_version_is_reported_after_each_connect() -> None:
+    """An offer may have been lost meanwhile: the report brings it again."""
+    world = started()
+    for _ in range(3):
+        world.run_for(100)
+        world.lose_network()
+        world.run_for(100)
+    assert world.heard == ["report_version 0.1"] * 4
+
+
+def test_a_link_that_flaps_is_no_flood_of_versions() -> None:
+    """Whatever the connection does, an answered version is said once a minute at most."""
+    world = started()
+    for _ in range(100):
+        world.run_for(7)
+        world.lose_network()
+    assert len(times(world, "report_version")) == 12
+    assert min(gaps(world, "report_version")) >= 60
+
+
+def test_questions_are_put_once_a_minute_at_most() -> None:
+    """However often somebody wants the cloud to repeat itself."""
+    world = started()
+    for _ in range(100):
+        world.agent.ask()
+        world.run_for(3)
+    assert len(times(world, "report_version")) == 6
+    assert min(gaps(world, "report_version")) >= 60
+
+
+def test_nothing_is_said_without_a_link() -> None:
+    """A session goes on; what is owed is told once there is a link again."""
+    world = started()
+    world.cloud.is_reachable = False
+    url = world.offer(Image("0.2"))
+    world.web.fail(url, SlotError("anything"))
+    world.lose_network()
+    world.run_for(600)
+    assert world.heard == ["report_version 0.1"]
+    world.cloud.is_reachable = True
+    world.run_until_calm()
+
+
+def test_the_version_is_not_said_while_a_report_is_owed() -> None:
+    """First the PUBACK of the terminal report, then the version: also after a reconnect."""
+    world = started()
+    world.offer(Image("0.2"), served=Image("0.3"))
+    world.cloud.acknowledges = False
+    world.run(lambda: bool(world.outcomes))
+    for _ in range(3):
+        world.run_for(100)
+        world.lose_network()
+    assert world.heard[-3:] == ["fail -4"] * 3
+    world.agent.ask()
+    world.run_for(100)
+    world.cloud.acknowledges = True
+    world.lose_network()
+    world.run_until_calm()
+    assert world.heard[-2:] == ["fail -4", "report_version 0.1"]
+    assert len({m.reason for m in world.outcomes}) == 1
+
+
+def test_an_unacknowledged_report_survives_reboots() -> None:
+    """It is told at each start until the broker has it."""
+    world = started()
+    world.offer(Image("0.2", is_healthy=False))
+    world.cloud.acknowledges = False
+    world.cloud.link = None
+    world.run(lambda: world.session is not None and world.session.state.is_final, 4000)
+    for _ in range(3):
+        world.run_for(60)
+        world.lose_power()
+    world.cloud.acknowledges = True
+    world.run_until_calm()
+    assert {spoken(m) for m in world.outcomes} == {"fail -5"}
+    assert world.heard[-1] == "report_version 0.1"
+
+
+def test_two_reports_are_told_one_after_the_other() -> None:
+    """Oldest first, each with its own PUBACK, the version last."""
+    world = started()
+    world.parts = 40
+    world.lose_power()
+    world.run_until_calm()
+    world.offer(NEW)
+    world.run_for(1)
+    world.lose_network()
+    world.cloud.is_reachable = False
+    world.agent.offered(_offer("0.3"))
+    world.agent.offered(_offer("0.4"))
+    world.run(lambda: world.session is not None and world.session.state.is_final)
+    world.cloud.task = None
+    world.cloud.is_reachable = True
+    world.run_until_calm()
+    assert [m.version for m in world.outcomes] == ["0.2", "0.3", "0.4"]
+
+
+def _offer(version: str) -> Offer:
+    firmware = Firmware(version, "0" * 32, 1)
+    return Offer(firmware, f"https://firmware.test/{version}-that-is-not-there")
+
+
+# --- progress -------------------------------------------------------------------------------------
+
+
+def slow(parts: int) -> World:
+    """Return a world in which a download takes *parts* quarters of a second."""
+    world = World()
+    world.parts = parts
+    world.offer(NEW)
+    world.run_until_calm()
+    return world
+
+
+def test_progress_is_said_once_a_second_at_most() -> None:
+    """Between 0 and 100, which are always said."""
+    world = slow(400)
+    percents = [m.percent for m in world.cloud.messages if m.state == "downloading"]
+    assert (percents[0], percents[-1]) == (0, 100)
+    assert percents == sorted(set(percents))
+    assert len(percents) == pytest.approx(100, abs=10)
+    assert min(gaps(world, "downloading")[:-1]) >= 1.0
+
+
+def test_progress_is_said_on_change_only() -> None:
+    """A download of an hour says each per cent once."""
+    world = slow(4 * 3600)
+    percents = [m.percent for m in world.cloud.messages if m.state == "downloading"]
+    assert percents == list(range(101))
+
+
+def test_a_download_of_an_instant_says_0_and_100() -> None:
+    """Both, in this order, whatever the pace."""
+    world = slow(1)
+    assert [word for word in world.heard if "downloading" in word] == [
+        "downloading 0",
+        "downloading 100",
+    ]
+
+
+def test_each_session_says_0() -> None:
+    """Also if the last one came no further."""
+    world = started()
+    for number in (1, 2):
+        world.cloud.offer(NEW.firmware, f"https://firmware.test/nowhere-{number}")
+        world.run_until_calm()
+    assert [word for word in world.heard if "report" not in word] == [
+        "downloading 0", "fail -2", "downloading 0", "fail -2",
+    ]  # fmt: skip
+
+
+def test_a_download_that_is_first_seen_in_its_middle_says_0_first() -> None:
+    """The cloud sees a whole story, and the same per cent once."""
+    world = started()
+    assert world.agent.cloud is not None
+    world.agent.cloud.enter(Mode.OPEN, _offer("0.9"))
+    for _ in range(3):
+        world.agent.cloud.downloading(57)
+        world.run_for(2)
+    assert world.heard == ["report_version 0.1", "downloading 0", "downloading 57"]
+
+
+# --- burning --------------------------------------------------------------------------------------
+
+PATIENT = replace(
+    CONFIG,
+    health=HealthConfig(
+        deadline_s=900.0, command=(HealthCommand(name="slow", argv=("x",), timeout_s=310.0),)
+    ),
+)
+
+
+def test_burning_is_repeated_each_minute_of_a_baseline() -> None:
+    """The cloud's time-out must not take slow health checks for a dead device."""
+    world = World(PATIENT)
+    world.problems["slow"] = None
+    world.offer(NEW)
+    world.run(lambda: world.boot_state.is_trial)
+    assert gaps(world, "burning") == pytest.approx([60] * 5, abs=0.1)
+    assert [m.qos for m in world.cloud.messages if m.state == "burning"] == [1, 0, 0, 0, 0, 0]
+
+
+def test_burning_is_repeated_each_minute_of_a_trial() -> None:
+    """The first one proves the link and is to be acknowledged, the others only show life."""
+    world = World(PATIENT)
+    world.offer(NEW)
+    world.run(lambda: world.runs(NEW))
+    said = len(world.cloud.messages)
+    world.problems["slow"] = None
+    world.run(lambda: len(world.boots) == 3)
+    burning = world.cloud.messages[said:]
+    assert {m.state for m in burning} == {"burning"}
+    assert [m.qos for m in burning] == [1] + [0] * 14
+
+
+def test_each_session_says_burning_at_once_and_surely() -> None:
+    """However short ago the last one was burning."""
+    world = started()
+    world.offer(NEW, served=Image("0.3"))
+    world.run_until_calm()
+    world.offer(NEW)
+    world.run(lambda: world.boot_state.is_trial)
+    assert [m.qos for m in world.cloud.messages if m.state == "burning"] == [1, 1]
+
+
+def test_burning_waits_for_the_link() -> None:
+    """The last byte came while the link was down: it is said, surely, once there is one."""
+    world = World(PATIENT)
+    world.problems["slow"] = None
+    world.offer(NEW)
+    world.run(lambda: "downloading 0" in world.heard)
+    world.cloud.is_reachable = False
+    assert world.cloud.link is not None
+    world.cloud.link.drop("the connection was reset")
+    world.run_for(100)
+    assert "burning" not in world.heard
+    world.cloud.is_reachable = True
+    world.run(lambda: "burning" in world.heard, 6)
+    assert [m.qos for m in world.cloud.messages if m.state == "burning"] == [1]
+
+
+def test_nothing_is_said_between_activation_and_reboot() -> None:
+    """Not after a reconnect, not what is owed, and no version though it is unanswered."""
+    world = World()
+    world.reboot_s = 300.0
+    world.run_until_calm()
+    world.cloud.acknowledges = False
+    world.offer(NEW, url="http://firmware.test/f")
+    world.run(lambda: bool(world.outcomes))
+    world.cloud.result_code = None
+    world.offer(Image("0.3"))
+    world.run(lambda: world.boot_state.is_trial)
+    said = len(world.heard)
+    world.run_for(100)
+    world.lose_network()
+    world.run_for(100)
+    assert len(world.heard) == said
+    world.cloud.acknowledges, world.cloud.result_code = True, 0
+    world.run_until_calm()
+    assert [(m.version, m.state) for m in world.outcomes[-2:]] == [("0.2", "fail"), ("0.3", "done")]
+
+
+def test_an_unanswered_version_is_not_repeated_before_the_reboot() -> None:
+    """The next boot reports its own."""
+    world = World()
+    world.reboot_s = 300.0
+    world.cloud.result_code = None
+    world.offer(NEW)
+    world.run(lambda: world.boot_state.is_trial)
+    said = len(world.heard)
+    world.run_for(200)
+    assert len(world.heard) == said
+
+
+# --- what is acknowledged -------------------------------------------------------------------------
+
+
+def test_a_journal_that_cannot_take_note_of_a_puback_is_no_flood() -> None:
+    """The report is not told again, also not after a restart if the journal takes note by then."""
+    world = started()
+    world.offer(NEW)
+    world.run(lambda: world.session is not None and world.session.state is State.GOOD)
+    world.journal.is_writable = False
+    world.run_for(600)
+    assert world.heard[-2:] == ["done", "report_version 0.2"]
+    assert len(world.outcomes) == 1
+    world.journal.is_writable = True
+    world.run_for(61)
+    world.lose_power()
+    world.run_until_calm()
+    assert len(world.outcomes) == 1

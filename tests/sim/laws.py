@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""The laws that hold in every story, asserted in the moment in which they could be broken.
+
+1  every boot is of a complete image, and the bootloader never stops for want of one
+2  the booted slot is never written, and no slot is written that the environment prefers or
+that the journal still vouches for
+3  no version is reported in a trial, none before the PUBACK of an owed terminal report, and
+none but that of the running image
+4  a terminal report is journalled before it is told; a refusal needs no session, and is never
+that of an open one
+"""
+
+from typing import TYPE_CHECKING
+
+from sim.cloud import Message
+from sim.flash import Medium
+from sim.machine import Boot
+from sim.uplink import is_terminal
+
+if TYPE_CHECKING:
+    from sim.world import World
+
+_MOST_BOOTS = 200  # more than any story needs
+
+
+class Laws:
+    """The laws of one world; knows the refusals, which are no outcomes."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self.refusals: list[Message] = []
+
+    def check_boot(self, boot: Boot, medium: Medium) -> None:
+        """Law 1, as a kernel is started."""
+        assert medium.is_complete, f"slot {boot.slot} boots incomplete"
+        assert len(self._world.boots) < _MOST_BOOTS, "the device boots for ever"
+
+    def check_target(self, bootname: str) -> None:
+        """Law 2, just before a slot loses its head."""
+        world = self._world
+        assert bootname != world.booted.slot, "the booted slot is never written"
+        assert world.boot_state.primary == world.booted.slot, "the environment prefers the target"
+        assert not world.boot_state.is_trial, "the environment speaks of a trial"
+        assert bootname not in world.journal.records, "the target still has its record"
+
+    def check_message(self, message: Message, payload: bytes) -> None:
+        """Laws 3 and 4, as a message reaches the cloud."""
+        journal = self._world.journal
+        owed = [r.payload for r in journal.reports if r.id not in journal.settled]
+        if message.type == "report_version":
+            self._check_version(message, owed)
+        elif is_terminal(message) and payload not in owed:
+            self._check_refusal(message)
+            self.refusals.append(message)
+
+    def _check_version(self, message: Message, owed: list[bytes]) -> None:
+        world = self._world
+        assert not world.is_on_trial, "a version is reported in a trial"
+        assert world.cloud.acknowledged.issuperset(owed), "a terminal report comes first"
+        assert message.version == world.booted.image.version, "that is not what runs"
+
+    def _check_refusal(self, message: Message) -> None:
+        session = self._world.session
+        assert message.state == "fail", "a session's end is told, and no journal has it"
+        if session is not None and not session.state.is_final:
+            version = session.offer.firmware.version
+            assert message.version != version, "a session's end is told before it is journalled"
