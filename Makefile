@@ -27,7 +27,7 @@ bench:
 	@$(SETUP) && "$$python" -m bench.bench_pipeline
 
 lint:
-	@$(SETUP) && "$$python" -m ruff check updater native board tests setup.py && "$$python" -m mypy
+	@$(SETUP) && "$$python" -m ruff check updater native board docs tests setup.py && "$$python" -m mypy
 
 boot-scripts:
 	@$(SETUP) && "$$python" -m board.emulator.scripts

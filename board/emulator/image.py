@@ -111,10 +111,10 @@ def _tree() -> Path:
         shutil.copy(configs[1], root / "etc/fw_env.config")
         (root / "etc/updater/updater.toml").symlink_to("/data/updater/updater.toml")
         shutil.copy(kernel, root / "boot/Image")
-        compiled = ("-m", "compileall", "-q", "-s", root, "-p", "/",
-            "--invalidation-mode", "unchecked-hash")  # fmt: skip
+        compiled = ("-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash")
         libraries = ("usr/lib/python3.11", "usr/lib/python3/dist-packages")
-        run(sys.executable, *compiled, *(root / library for library in libraries))
+        places = (root / library for library in libraries)
+        run(sys.executable, *compiled, "-s", root, "-p", "/", *places)
 
     return cached("root", (*overlay, *configs, wheel, kernel, base.name, 6), build) / "root"
 
@@ -160,7 +160,8 @@ def image(version: str, fault: str = "") -> Image:
         digest = hashlib.md5(file.read_bytes(), usedforsecurity=False)
         (place / "md5").write_text(digest.hexdigest())
 
-    place = cached(f"image-{version}{'-' * bool(fault)}{fault}", (tree.parent.name, fault and _HANG, 5), build)
+    inputs = (tree.parent.name, fault and _HANG, 5)
+    place = cached("-".join(filter(None, ("image", version, fault))), inputs, build)
     file = place / "image.ext4"
     return Image(file, version, (place / "md5").read_text(), file.stat().st_size)
 
@@ -222,7 +223,8 @@ def make_disk(path: Path, first: Image, files: dict[str, str]) -> None:
         file.write_text(text)
     for name, folder in folders.items():
         part = work / f"{name}.ext4"
-        _make_ext4(part, SIZES[name] * SECTOR_BYTES, folder, is_written=name == "data")
+        is_written = name == "data"
+        _make_ext4(part, SIZES[name] * SECTOR_BYTES, folder, is_written=is_written)
         put(path, name, part)
     put(path, "rootfs-a", first.path)
     shutil.rmtree(work)
