@@ -7,8 +7,10 @@ The only place that knows which edge implements which port.
 import logging
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+from updater.agent import Agent
 from updater.core import config
 from updater.core.config import Board, Config
 from updater.core.errors import ConfigError, JournalError
@@ -41,8 +43,8 @@ def _read(path: str) -> str:
         return Path(path).read_text("utf-8")
     except FileNotFoundError as error:
         raise ConfigError(
-            f"there is no {path}: this machine is not set up to be updated; "
-            "board/qemu-arm64 has an example of every file"
+            f"there is no {path}: this machine is not set up to be updated; the project's "
+            "board/qemu-arm64 has an example of every file, and --config names another place"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is no UTF-8"
@@ -77,3 +79,16 @@ def open_locked_device(config_path: str) -> Iterator[Device]:
     settings, board = read_settings(config_path)
     with closing(Lock(settings.state.lock)), open_device(settings, board) as device:
         yield device
+
+
+@contextmanager
+def open_agent(config_path: str) -> Iterator[Agent]:
+    """Return an agent over the locked device, without a cloud and not started yet.
+
+    It waits for no fresh URL: nobody would bring it.
+    """
+    with open_locked_device(config_path) as device:
+        limits = replace(device.config.download, fresh_url_timeout_s=0.0)
+        alone = replace(device, config=replace(device.config, download=limits))
+        with closing(Agent(alone, None)) as agent:
+            yield agent

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: MIT
+"""What people read, line by line."""
+
+import inspect
+import io
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from updater import texts
+from updater.core import errors
+from updater.core.errors import UpdaterError
+from updater.core.ports import Phase, Progress
+
+MIB = 1 << 20
+STATUS: dict[str, Any] = {
+    "board": "emulated",
+    "version": "1.0.0",
+    "slots": [
+        {"bootname": "A", "device": "/dev/x1", "size_bytes": 9, "booted": True,
+         "version": "1.0.0", "md5": "0" * 32},
+        {"bootname": "B", "device": "/dev/x2", "size_bytes": 9, "booted": False,
+         "version": None, "md5": None},
+    ],
+    "boot": {"primary": "A", "trial": False, "bootcount": 0, "session": ""},
+    "session": None,
+    "problems": [],
+    "agent": True,
+    "link": True,
+}  # fmt: skip
+SESSION = {"id": "5e55", "version": "2.0.0", "state": "installing", "reason": ""}
+QUIET = """\
+board emulated, version 1.0.0
+slot A  booted  /dev/x1  version 1.0.0
+slot B  target  /dev/x2  no verified image
+boots next: slot A
+agent runs, link up"""
+
+SAID = {
+    "trial": (
+        {"boot": {"primary": "B", "trial": True, "bootcount": 2, "session": "5e55"}},
+        "boots next: slot B, on trial (2 boots counted)",
+    ),
+    "no primary": (
+        {"boot": {"primary": "", "trial": False, "bootcount": 0, "session": ""}},
+        "boots next: slot (none set)",
+    ),
+    "session": ({"session": SESSION}, "session 5e55: version 2.0.0 installing"),
+    "failed session": (
+        {"session": {**SESSION, "state": "failed", "reason": "install: MD5 is 0"}},
+        "session 5e55: version 2.0.0 failed: install: MD5 is 0",
+    ),
+    "link down": ({"link": False}, "agent runs, link down"),
+    "no agent": ({"agent": False}, "no agent runs here; it is started by: updater run"),
+    "problem": ({"problems": ["the disk is gone"]}, "problem: the disk is gone"),
+    "no slots": ({"slots": None}, "to do: compare the slot table in board.toml with: lsblk"),
+    "no environment": ({"boot": None}, "to do: compare fw_env.config with where U-Boot"),
+}
+
+
+def test_a_quiet_board_is_five_lines() -> None:
+    """Board, slots, what boots next, the agent: nothing else is said if nothing else is."""
+    assert texts.status_text(STATUS) == QUIET
+
+
+@pytest.mark.parametrize(("change", "line"), SAID.values(), ids=SAID.keys())
+def test_status_says(change: dict[str, object], line: str) -> None:
+    """Each fact that is not as usual has a line of its own."""
+    lines = texts.status_text({**STATUS, **change}).splitlines()
+    assert [said for said in lines if said.startswith(line)]
+    assert line not in QUIET
+
+
+def test_a_problem_says_what_it_means() -> None:
+    """A person learns that nothing is installed now and that nothing has stopped."""
+    text = texts.status_text({**STATUS, "problems": ["x"]})
+    assert text.endswith("until this is mended; what runs now keeps running")
+    assert "mended" not in texts.status_text(STATUS)
+
+
+def test_history_is_a_table_in_utc() -> None:
+    """Time, version, state and text of each entry, a line each, in the order given."""
+    entry = {"time_s": 0.5, "version": "2.0", "state": "good", "text": "slot B is good"}
+    assert texts.history_text([entry, {**entry, "time_s": 86400}]) == (
+        "1970-01-01 00:00:00  2.0  good  slot B is good\n"
+        "1970-01-02 00:00:00  2.0  good  slot B is good"
+    )
+    assert texts.history_text([]) == "nothing has happened yet"
+
+
+# --- progress ------------------------------------------------------------------------------------
+
+
+def shown(phase: Phase, received: int, verified: int = 0, size: int = 4 * MIB) -> str:
+    """Return the line for one progress."""
+    progress = Progress(phase, received, received, verified, size)
+    return texts.progress_text(texts.progress_status(progress))
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        (shown(Phase.BLANKING, 0), f"{'.' * 30}   0 %  0.0 of 4.0 MiB  blanking"),
+        (shown(Phase.RECEIVING, MIB), f"{'#' * 7}{'.' * 23}  25 %  1.0 of 4.0 MiB  receiving"),
+        (
+            shown(Phase.VERIFYING, 4 * MIB, 2 * MIB),
+            f"{'#' * 15}{'.' * 15}  50 %  2.0 of 4.0 MiB  reading back",
+        ),
+        (
+            shown(Phase.DONE, 4 * MIB, 4 * MIB),
+            f"{'#' * 30} 100 %  4.0 of 4.0 MiB  reading back",
+        ),
+    ],
+)
+def test_progress_is_a_bar(line: str, text: str) -> None:
+    """Bar, per cent, MiB and phase: first of what has come, then of what was read back."""
+    assert line == text
+
+
+@given(
+    st.sampled_from(Phase),
+    st.integers(0, 1 << 40),
+    st.integers(0, 1 << 40),
+    st.integers(1, 1 << 40),
+)
+def test_progress_fits_a_terminal(phase: Phase, received: int, verified: int, size: int) -> None:
+    """Whatever the size, the line stays within 80 columns and never says more than 100 %."""
+    line = shown(phase, received, verified, size)
+    assert len(line) < 80
+    assert int(line[30:].split()[0]) <= 100
+    assert line.isascii()
+    assert line.isprintable()
+
+
+class Terminal(io.StringIO):
+    """A text file that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def progress(received: int) -> dict[str, object]:
+    """Return an object for machines."""
+    return texts.progress_status(Progress(Phase.RECEIVING, received, 0, 0, 4 * MIB))
+
+
+def test_the_live_line_is_drawn_anew_only_for_news() -> None:
+    """What is shown already is not written again; the end of the work ends the line."""
+    terminal = Terminal()
+    with texts.ProgressLine(terminal) as line:
+        for received in (0, 0, MIB, MIB):
+            line.show(progress(received))
+        line.show(None)
+    drawn = terminal.getvalue().split(texts.CLEAR_LINE)
+    assert [text.rstrip("\n") for text in drawn] == [
+        "", texts.progress_text(progress(0)), texts.progress_text(progress(MIB)),
+    ]  # fmt: skip
+    assert terminal.getvalue().endswith("receiving\n")
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()], ids=["file", "terminal"])
+def test_no_line_is_ended_that_never_began(stream: io.StringIO) -> None:
+    """Nothing to show, or nobody to see it: not a byte is written."""
+    with texts.ProgressLine(stream) as line:
+        line.show(None if stream.isatty() else progress(MIB))
+    assert stream.getvalue() == ""
+
+
+# --- advice --------------------------------------------------------------------------------------
+
+
+CLASSES = [
+    kind
+    for _name, kind in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(kind, UpdaterError)
+]
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_advice_is_one_short_line(kind: type[UpdaterError]) -> None:
+    """Advice begins with what is safe and goes on with what to do."""
+    error = kind.__new__(kind)
+    for line in texts.advice(error):
+        assert len(line) <= 98
+        assert line.isascii()
+        assert "\n" not in line
+        assert not line.endswith(".")
+
+
+def test_who_is_stuck_gets_advice() -> None:
+    """Only what explains itself, or cannot end a command, has none."""
+    without = {kind.__name__ for kind in CLASSES if not texts.advice(kind.__new__(kind))}
+    assert without == {
+        "UpdaterError", "UsageError", "LinkError", "OfferError", "HealthError",
+        "IllegalEventError",
+    }  # fmt: skip
