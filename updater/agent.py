@@ -47,6 +47,7 @@ class Agent:
         self.found: Slots | None = None
         self.is_orphan = False
         self.is_reboot_due = False
+        self.is_boot_awaited = False  # somebody has made another slot primary
         settings, clock = device.config, device.system
         self._installation = Installation(
             device.pipeline,
@@ -121,11 +122,19 @@ class Agent:
             void: Bootname of the slot that loses its record, or None if it is not to be written.
 
         Raises:
-            JournalError: Nothing was begun.
+            JournalError, EnvironmentStoreError: Nothing was begun.
         """
         self._unsaved.flush()
+        if void is not None:
+            self._prefer_booted()
         self.device.journal.save(session, f"offer: {session.offer.firmware.version}", void=void)
         self.session = session
+
+    def _prefer_booted(self) -> None:
+        """Have the booted slot be primary before a session for the other one is known."""
+        state, booted = self.device.boot_state(), self.slots.booted.bootname
+        if state.primary != booted:
+            self.device.environment.store(bootflow.settle(state, booted))
 
     def apply(self, event: machine.Event, text: str, record: SlotRecord | None = None) -> None:
         """Advance the session by *event*, journal it, then perform the new state's plan."""
@@ -281,7 +290,7 @@ class Agent:
         if self.session is not None and self.session.state is State.TRIAL:
             self.apply(machine.HealthFailed(reason), reason)
             return
-        _log.error("orphan trial: %s", reason)
+        _log.error("trial without a session: %s", reason)
         assert self.found is not None  # noqa: S101 - no trial is judged before
         trial.roll_back(self.device, self.found.target.bootname)
         self.reboot()
@@ -305,7 +314,7 @@ class Agent:
             if self.is_end_unsaved:  # a restart has to find how it ended
                 changes = bootflow.roll_back(booted)
             else:
-                changes = bootflow.settle(self.device.boot_state(), booted)
+                changes = bootflow.clear(self.device.boot_state(), booted)
             self.device.environment.store(changes)
         except UpdaterError as error:
             _log.error("environment not cleared: %s", error)

@@ -24,7 +24,7 @@ def receive(agent: "Agent", offer: Offer) -> None:
     """Answer *offer*, whoever makes it."""
     kind = agent.device.config.cloud.fw_type
     reply = machine.answer(offer, agent.session, agent.device.running_version(), kind)
-    if agent.is_orphan or agent.is_reboot_due or _is_untold(agent, offer):
+    if agent.is_orphan or agent.is_reboot_due or agent.is_boot_awaited or _is_untold(agent, offer):
         reply = Answer.WAIT
     if agent.problem is not None and reply is Answer.ADOPT:
         reply = Answer.WAIT  # nothing goes on that could be gone on with

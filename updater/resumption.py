@@ -9,11 +9,12 @@ nothing is written at all, without the journal no install is begun and a trial i
 import logging
 from typing import TYPE_CHECKING
 
+from updater import trial
 from updater.cloud import Mode
 from updater.core import machine, reconcile
 from updater.core.bootflow import BootState
 from updater.core.errors import JournalError, UpdaterError
-from updater.core.model import State
+from updater.core.model import Slots, State
 from updater.core.reconcile import Finding
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def resume(agent: "Agent") -> None:
     except UpdaterError as error:
         _stand_still(agent, error)
     else:
-        _go_on(agent, state, agent.found.booted.bootname)
+        _go_on(agent, state, agent.found)
 
 
 def _stand_still(agent: "Agent", error: UpdaterError) -> None:
@@ -48,17 +49,23 @@ def _stand_still(agent: "Agent", error: UpdaterError) -> None:
         agent.cloud.enter(Mode.SILENT, None)
 
 
-def _go_on(agent: "Agent", state: BootState, booted: str) -> None:
+def _go_on(agent: "Agent", state: BootState, found: Slots) -> None:
+    booted = found.booted.bootname
     if state.primary == booted and not state.is_trial:
         agent.device.system.trial_over()  # the process may have died between verdict and telling
-    finding = reconcile.find(agent.session, state, booted)
+    finding = reconcile.find(agent.session, state, booted, found.tried_first)
     _log.info("start: %s", finding.value)
     event = reconcile.event_of(finding, state)
+    agent.is_boot_awaited = finding is Finding.AWAITED
     if finding is Finding.ORPHAN_TRIAL:
         _judge_orphan(agent, state, booted)
+    elif finding is Finding.RETURN_DUE:
+        agent.rejected(finding.value)
     elif finding is Finding.LOST_TO_OTHERS and isinstance(event, machine.Failed):
         _give_up(agent, event, booted)
     elif event is not None:
+        if isinstance(event, machine.FellBack) and finding is not Finding.NOT_RETURNED:
+            trial.roll_back(agent.device, booted)  # a failed session's target never boots again
         agent.apply(event, finding.value)
     elif agent.session is not None:
         agent.perform()
@@ -84,6 +91,7 @@ def _give_up(agent: "Agent", event: machine.Failed, booted: str) -> None:
     """End the session; a target that runs unjudged and is no longer preferred is not kept."""
     assert agent.session is not None  # noqa: S101 - only an open session can be lost
     if booted != agent.session.target:
+        trial.roll_back(agent.device, booted)
         agent.apply(event, event.reason)
         return
     if agent.session.state is State.ACTIVATED:

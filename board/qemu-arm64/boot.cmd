@@ -30,7 +30,7 @@ setenv trial
 if test "${upgrade_available}" = "1" && test "${slot}" = "${boot_slot}"; then setenv trial " updater.trial=1"; fi
 if part number virtio 0 ${partlabel} partnumber && part uuid virtio 0:${partnumber} partuuid && load virtio 0:${partnumber} ${kernel_addr_r} /boot/Image; then
 echo "updater: starting slot ${slot}${trial}"
-setenv bootargs "console=ttyAMA0 root=PARTUUID=${partuuid} rootfstype=ext4 ro rootwait init=/sbin/init panic=5 updater.slot=${slot}${trial}"
+setenv bootargs "console=ttyAMA0 root=PARTUUID=${partuuid} rootfstype=ext4 ro rootwait init=/sbin/init panic=5 updater.slot=${slot} updater.primary=${boot_slot}${trial}"
 booti ${kernel_addr_r} - ${fdt_addr}
 fi
 echo "updater: slot ${slot} cannot be started"

@@ -360,8 +360,8 @@ def test_an_environment_that_cannot_be_settled_is_no_ground_to_write() -> None:
     world.environment.variables["boot_slot"] = "B"
     world.environment.is_readable = False
     world.offer(NEW)
-    world.run(lambda: bool(world.outcomes))
-    assert world.outcomes[0].reason == "install: no copy of the environment is valid"
+    world.run(lambda: bool(world.refusals))
+    assert world.refusals[0].reason == "no copy of the environment is valid"
     assert world.media["B"].is_complete
 
 
@@ -398,6 +398,8 @@ def test_closing_stops_everything_and_the_next_start_goes_on() -> None:
     world = World()
     world.offer(NEW)
     world.run(lambda: "downloading 75" in world.heard)
+    assert world.agent.progress is not None
+    assert 0 < world.agent.progress.received_bytes <= NEW.size_bytes
     world.end_agent()
     assert not world.media["B"].is_loadable
     world.run_until_calm()

@@ -64,7 +64,7 @@ def test_pauses_begin_anew_with_each_answer_and_each_session() -> None:
     world.run_for(300)
     world.cloud.result_code = None
     world.lose_network()
-    world.run_for(75)
+    world.run_for(60)
     assert gaps(world, "report_version")[-2:] == pytest.approx([10, 20], abs=0.1)
     world.offer(NEW, url="http://firmware.test/f")
     world.run(lambda: bool(world.outcomes))

@@ -67,6 +67,16 @@ def test_what_cannot_be_told_is_a_problem_and_the_rest_is_told() -> None:
     ]
 
 
+def test_one_reason_for_several_gaps_is_said_once() -> None:
+    """The journal is asked for each slot and for the session."""
+    world = World()
+    world.run_until_calm()
+    world.journal.is_readable = False
+    status = world.agent.device.status()
+    assert (status["slots"], status["session"]) == (None, None)
+    assert status["problems"] == ["journal: database or disk is full"]
+
+
 def test_the_record_of_the_booted_slot_names_the_running_version() -> None:
     """What was verified and kept there comes before what the image says of itself."""
     world = World()

@@ -7,13 +7,17 @@ cut, to its end. What must hold at every boot and every message is asserted by `
 """
 
 from collections.abc import Callable
+from itertools import groupby
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sim.settings import OLD
 from sim.storage import Fault
-from sim.stories import CUTS, STORIES, assert_ended_well
+from sim.stories import CUTS, STORIES, assert_ended_well, assert_settled
 from sim.world import World
+
+from updater.core.model import Session, State
 
 EVERY_INSTANT = [
     pytest.param(name, number, id=f"{name}-{number:02}-{instant}")
@@ -81,10 +85,48 @@ def test_many_faults_break_no_law(name: str, plan: list[tuple[int, str]]) -> Non
     for quarters, fault in plan:
         FAULTS[fault](world)
         world.run_for(quarters / 4)
+    heal(world)
+    assert_ended_well(world, story, cuts=2 + len(plan))
+
+
+def heal(world: World) -> None:
+    """Take every fault away and run to the end; a last start clears what a store had refused."""
     world.journal.is_writable = world.cloud.acknowledges = True
     world.environment.faults = iter(())
     world.lose_network()
     world.run_until_calm()
-    world.lose_power()  # the next start clears what a store refused
+    world.lose_power()
     world.run_until_calm()
-    assert_ended_well(world, story, cuts=2 + len(plan))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 80), st.sampled_from(sorted({*FAULTS, *STORIES}))), max_size=10
+    )
+)
+def test_many_offers_break_no_law(plan: list[tuple[int, str]]) -> None:
+    """Offers that chase one another, faults between: each session ends in one outcome, in order."""
+    world = World()
+    for quarters, what in plan:
+        if what in STORIES:
+            world.offer(STORIES[what].offered, served=STORIES[what].served)
+        else:
+            FAULTS[what](world)
+        world.run_for(quarters / 4)
+    heal(world)
+    sessions = list(world.journal.sessions.values())
+    good = [session for session in sessions if session.state is State.GOOD]
+    assert all(session.state.is_final for session in sessions)
+    assert [report.session_id for report in world.journal.reports] == [s.id for s in sessions]
+    assert_settled(world)
+    assert world.booted.image.firmware == (good[-1].offer.firmware if good else OLD.firmware)
+    told = [(message.version, message.state) for message in world.outcomes]
+    assert [version_and_state for version_and_state, _ in groupby(told)] == [
+        version_and_state for version_and_state, _ in groupby(map(ended, sessions))
+    ]
+
+
+def ended(session: Session) -> tuple[str, str]:
+    """Return what the cloud has to hear of *session*."""
+    return session.offer.firmware.version, "done" if session.state is State.GOOD else "fail"

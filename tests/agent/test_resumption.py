@@ -11,6 +11,7 @@ from sim.storage import Fault
 from sim.uplink import spoken
 from sim.world import World
 
+from updater.activity import NEVER_S
 from updater.core.bootflow import BootState
 from updater.core.errors import SlotError
 from updater.core.model import State
@@ -267,11 +268,74 @@ def test_a_failed_session_is_not_kept_by_a_later_boot_of_its_slot() -> None:
 
 
 def test_leftovers_are_cleared_on_sight() -> None:
-    """A count and a session of nobody's, and a preference for a slot that is not booted."""
+    """A count and a session of nobody's."""
     world = World()
-    world.environment.variables |= {"boot_slot": "B", "bootcount": "4", "updater_session": "5e55"}
+    world.environment.variables |= {"bootcount": "4", "updater_session": "5e55"}
     world.run_until_calm()
     assert world.boot_state == BootState("A", is_trial=False, count=0, session="")
+
+
+def test_a_good_slot_that_could_not_be_loaded_once_is_tried_again() -> None:
+    """It stays primary while the other one runs; a load that fails demotes nothing for ever."""
+    world = World(spare=NEW)
+    world.environment.variables["boot_slot"] = "B"
+    world.media["B"].head = None
+    world.run_until_calm()
+    assert (world.booted.slot, world.boot_state.primary) == ("A", "B")
+    world.media["B"].head = NEW
+    world.lose_power()
+    world.run_until_calm()
+    assert world.booted.image == NEW
+
+
+def test_a_primary_that_does_not_load_is_cured_by_an_offer() -> None:
+    """The booted slot is made primary first, then the broken one is written and tried."""
+    world = World()
+    world.environment.variables["boot_slot"] = "B"
+    world.run_until_calm()
+    world.offer(NEW)
+    world.run_until_calm()
+    assert (world.booted.image, world.boot_state.primary) == (NEW, "B")
+
+
+def test_a_rollback_that_waits_for_its_reboot_is_not_undone() -> None:
+    """The process starts anew before the reboot: the primary stays, and offers wait for it."""
+    world = World(spare=Image("0.0"))
+    world.run_until_calm()
+    world.environment.variables["boot_slot"] = "B"
+    world.lose_process()
+    world.offer(NEW)
+    world.run_for(600)
+    assert world.session is None
+    assert world.boot_state.primary == "B"
+    world.lose_power()
+    world.run(lambda: world.runs(Image("0.0")))
+    world.run_until_calm()
+    assert world.booted.image == NEW
+
+
+def test_an_orphan_that_was_rejected_is_left_though_the_process_dies() -> None:
+    """The store took and the reboot did not: the next start reboots, and keeps nothing unjudged."""
+    world = booted_into(SICK)
+    world.journal.lose()
+    world.reboot_s = 10_000.0
+    world.run(lambda: world.boot_state.primary == "A")
+    world.reboot_s = 1.0
+    world.system.reboot_at_s = NEVER_S
+    world.lose_process()
+    world.run(lambda: world.booted.slot == "A")
+    world.run_until_calm()
+    assert (world.booted.image, world.boot_state.primary) == (OLD, "A")
+
+
+def test_an_old_slot_that_no_longer_loads_makes_no_loop_of_reboots() -> None:
+    """The trial is lost and there is nothing to return to: one fail, and the device stays up."""
+    world = booted_into(SICK)
+    world.media["A"].head = None
+    world.run_until_calm()
+    assert world.booted.slot == "B"
+    assert len(world.boots) <= 4
+    assert [spoken(message) for message in world.outcomes] == ["fail -5"]
 
 
 def test_an_environment_that_cannot_be_cleared_is_no_obstacle() -> None:

@@ -63,7 +63,9 @@ def test_a_trial_counts_three_boots_and_then_falls_back() -> None:
         **FACTORY, "boot_slot": "A", "upgrade_available": "0", "bootcount": "4",
         "updater_session": "5e55",
     }  # fmt: skip
-    assert boot(left, TABLE, {"A", "B"}, LIMIT) == bootflow.Boot("A", is_trial=False, stores=())
+    assert boot(left, TABLE, {"A", "B"}, LIMIT) == bootflow.Boot(
+        "A", is_trial=False, stores=(), primary="A"
+    )
 
 
 @given(st.integers(min_value=1, max_value=50), st.sampled_from(TABLE))
@@ -72,7 +74,7 @@ def test_a_good_slot_never_counts(boots: int, primary: str) -> None:
     variables = {**FACTORY, "boot_slot": primary}
     for _ in range(boots):
         assert boot(variables, TABLE, {"A", "B"}, LIMIT) == bootflow.Boot(
-            primary, is_trial=False, stores=()
+            primary, is_trial=False, stores=(), primary=primary
         )
 
 
@@ -91,8 +93,9 @@ def test_only_a_loadable_slot_is_started(primary: str, loadable: set[str], is_tr
 
 def test_a_lost_environment_boots_in_table_order() -> None:
     """The compiled default neither counts nor stores."""
-    assert boot(None, TABLE, {"A", "B"}, LIMIT) == bootflow.Boot("A", is_trial=False, stores=())
-    assert boot(None, TABLE, {"B"}, LIMIT) == bootflow.Boot("B", is_trial=False, stores=())
+    for loadable, slot in (({"A", "B"}, "A"), ({"B"}, "B")):
+        outcome = boot(None, TABLE, loadable, LIMIT)
+        assert outcome == bootflow.Boot(slot, is_trial=False, stores=(), primary="")
 
 
 def test_an_unknown_primary_past_the_limit_goes_to_the_first_slot() -> None:

@@ -74,7 +74,9 @@ def reset(script: str, variables: Mapping[str, str], loadable: Collection[str]) 
     words = dict(word.split("=", 1) for word in line.split() if "=" in word)
     slot = words.get("updater.slot")
     assert words.get("root") == (slot and f"PARTUUID={dict(SLOTS)[slot]}")
-    return Boot(slot, "updater.trial" in words, (*stores, *saved))
+    last = [dict(variables), *stores, *saved][-1].get("boot_slot", "")
+    primary = words.get("updater.primary", last)  # nobody is told where nothing boots
+    return Boot(slot, "updater.trial" in words, (*stores, *saved), primary)
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.parent.name)

@@ -77,7 +77,8 @@ class Medium:
         return bootflow.read(dict(self.environment))
 
 
-Place = tuple[Medium, str | None]  # where to go on from: a boot, or a slot that runs already
+Running = tuple[str, str]  # the slot that runs, and the one that the bootloader tried first
+Place = tuple[Medium, Running | None]  # where to go on from: a boot, or a slot that runs already
 
 OLD, EMPTY = Content("v0", "v0"), Content(BLANK, BLANK)
 FACTORY = Medium((("boot_slot", "A"), ("ethaddr", "52:54:00")), (("A", OLD), ("B", EMPTY)))
@@ -120,6 +121,8 @@ class Run:
     trace: list[Place] = field(default_factory=list)
     found: set[Finding] = field(default_factory=set)
     booted: str = ""
+    tried_first: str = ""
+    is_boot_awaited: bool = False
     journal: str = "works"
 
     # --- what is durable -------------------------------------------------------------------------
@@ -129,7 +132,7 @@ class Run:
             self.medium = medium
             self.trace.append((medium, None))
             if self.booted:
-                self.trace.append((medium, self.booted))
+                self.trace.append((medium, (self.booted, self.tried_first)))
 
     def store(self, changes: Mapping[str, str | None]) -> None:
         after = {**dict(self.medium.environment), **changes}
@@ -162,7 +165,7 @@ class Run:
             self.store(stored)
         assert outcome.slot is not None, "something always boots"
         assert dict(self.medium.slots)[outcome.slot].is_complete, "what boots is complete"
-        self.booted = outcome.slot
+        self.booted, self.tried_first = outcome.slot, outcome.primary
 
     # --- the agent -------------------------------------------------------------------------------
 
@@ -171,11 +174,14 @@ class Run:
             self.journal = self.luck.choose("works", "full", "lost")
         session = None if self.journal == "lost" else self.medium.journal
         state = self.medium.boot_state
-        finding = reconcile.find(session, state, self.booted)
+        finding = reconcile.find(session, state, self.booted, self.tried_first)
         self.found.add(finding)
         event = reconcile.event_of(finding, state)
+        self.is_boot_awaited = finding is Finding.AWAITED
         if finding is Finding.ORPHAN_TRIAL:
             self.judge_orphan()
+        elif finding is Finding.RETURN_DUE:
+            self.store(bootflow.roll_back(_other(self.booted)))
         elif event is not None:
             assert session is not None
             self.conclude(session, finding, event)
@@ -190,7 +196,7 @@ class Run:
                 session = advance(session, TargetBooted())
                 self.save(session)
             event = HealthFailed("lost")  # what runs was never judged, and is not kept
-        if isinstance(event, Failed):
+        if isinstance(event, Failed) and finding is not Finding.NOT_RETURNED:
             self.end_trial()
         self.apply(session, event)
 
@@ -267,8 +273,10 @@ class Run:
             self.store(bootflow.roll_back(_other(self.booted)))
 
     def report(self) -> None:
-        self.settle()
-        is_free = self.journal == "works" and self.medium.offers < OFFERS
+        self.store(bootflow.clear(self.medium.boot_state, self.booted))
+        is_free = (
+            self.journal == "works" and self.medium.offers < OFFERS and not self.is_boot_awaited
+        )
         if is_free and self.luck.choose(False, True):
             self.offered()
 
@@ -276,6 +284,8 @@ class Run:
         self.store(bootflow.settle(self.medium.boot_state, self.booted))
 
     def offered(self) -> None:
+        if self.medium.boot_state.primary != self.booted:
+            self.settle()
         number = self.medium.offers + 1
         offer = Offer(Firmware(f"v{number}", "0" * 32, 1 << 20), "https://example.invalid/f")
         session = Session(
@@ -299,7 +309,7 @@ def runs(kind: type[Run], place: Place, *, may_lose_journal: bool) -> Iterator[R
         if running is None:
             run.power_on()
         else:
-            run.booted = running
+            run.booted, run.tried_first = running
         run.start()
         ways += luck.others
         yield run
@@ -360,7 +370,7 @@ def check_end(medium: Medium) -> None:
     """Hold what is promised for the time after the last cut."""
     run = end_of(medium)
     assert run.medium.journal is None or run.medium.journal.state.is_final, "it ends"
-    assert not bootflow.settle(run.medium.boot_state, run.booted), "nothing is left over"
+    assert not bootflow.clear(run.medium.boot_state, run.booted), "nothing is left over"
     check(run.medium)
 
 
@@ -376,7 +386,8 @@ def test_after_any_cut_a_complete_image_boots_and_the_outcome_fits_it(
     """Three sessions, every cut, all luck; and nobody else is blamed, for nobody else wrote."""
     places, found = walked
     assert set(Finding) - found == {
-        Finding.LOST_TO_OTHERS, Finding.WRONG_SLOT, Finding.ORPHAN_TRIAL,
+        Finding.LOST_TO_OTHERS, Finding.WRONG_SLOT, Finding.ORPHAN_TRIAL, Finding.RETURN_DUE,
+        Finding.AWAITED, Finding.NOT_PRIMARY, Finding.NOT_RETURNED,
     }  # fmt: skip
     ended = {
         (session.state, session.target, session.reason.split(":")[0])

@@ -67,7 +67,9 @@ def environment(primary: str, *, trial: bool = False, count: int = 0, owner: str
         (State.FAILED, "A", environment("A", count=4, owner=ID), Finding.LEFTOVERS),
         (State.FAILED, "A", environment("B", trial=True, owner="f00"), Finding.LEFTOVERS),
         (None, "A", environment("A"), Finding.AS_LEFT),
-        (None, "A", environment("B"), Finding.LEFTOVERS),
+        (None, "A", environment("B"), Finding.AWAITED),
+        (None, "A", environment("B", count=1, owner=ID), Finding.RETURN_DUE),
+        (State.ROLLING_BACK, "B", environment("A", count=1, owner=ID), Finding.AS_LEFT),
         (None, "B", environment("B", trial=True, count=1, owner="f00"), Finding.ORPHAN_TRIAL),
     ],
 )
@@ -75,7 +77,7 @@ def test_each_combination_means_one_thing(
     state: State | None, booted: str, boot: BootState, wanted: Finding
 ) -> None:
     """What happened is read from journal, environment and booted slot, never from a version."""
-    assert find(None if state is None else session(state), boot, booted) is wanted
+    assert find(None if state is None else session(state), boot, booted, booted) is wanted
 
 
 EVERY = [
@@ -89,9 +91,31 @@ EVERY = [
 def test_no_combination_is_left_undecided_and_no_event_is_illegal() -> None:
     """All of them have a finding whose event the state machine accepts."""
     for state, booted, boot in EVERY:
-        event = event_of(find(session(state), boot, booted), boot)
-        if event is not None:
-            advance(session(state), event)
+        for tried_first in (None, "A", "B", ""):
+            event = event_of(find(session(state), boot, booted, tried_first), boot)
+            if event is not None:
+                advance(session(state), event)
+
+
+@pytest.mark.parametrize(
+    ("state", "booted", "primary", "tried_first", "wanted"),
+    [
+        (None, "A", "B", "B", Finding.NOT_PRIMARY),
+        (None, "A", "B", None, Finding.NOT_PRIMARY),  # a script that does not say
+        (None, "A", "B", "A", Finding.AWAITED),
+        (None, "A", "", "", Finding.NOT_PRIMARY),
+        (State.ROLLING_BACK, "B", "A", "A", Finding.NOT_RETURNED),
+        (State.ROLLING_BACK, "B", "A", None, Finding.NOT_RETURNED),
+        (State.ROLLING_BACK, "B", "A", "B", Finding.AS_LEFT),
+        (State.ROLLING_BACK, "B", "B", "B", Finding.AS_LEFT),
+    ],
+)
+def test_a_slot_that_did_not_load_is_told_from_one_that_was_not_tried_yet(
+    state: State | None, booted: str, primary: str, tried_first: str | None, wanted: Finding
+) -> None:
+    """The bootloader says which slot it tried first; only a load that failed ends the waiting."""
+    opened = None if state is None else session(state)
+    assert find(opened, environment(primary), booted, tried_first) is wanted
 
 
 def test_every_row_is_reached_and_none_is_hidden_by_an_earlier_one() -> None:
@@ -111,7 +135,7 @@ def test_every_row_is_reached_and_none_is_hidden_by_an_earlier_one() -> None:
 def test_a_machine_that_runs_the_target_never_reports_a_fallback() -> None:
     """`FellBack` by the bootloader needs the old slot to be the booted one."""
     for state, booted, boot in EVERY:
-        finding = find(session(state), boot, booted)
+        finding = find(session(state), boot, booted, booted)
         if finding in {Finding.FALLBACK, Finding.FELL_THROUGH, Finding.ROLLED_BACK}:
             assert booted == "A"
 
@@ -120,7 +144,7 @@ def test_a_target_on_trial_is_never_given_up_unjudged() -> None:
     """A verdict without a judgement would end the trial, and so keep what nobody looked at."""
     for state, booted, boot in EVERY:
         if booted == boot.primary == "B" and boot.is_trial and state is not State.ROLLING_BACK:
-            finding = find(session(state), boot, booted)
+            finding = find(session(state), boot, booted, booted)
             assert finding in {
                 Finding.TARGET_BOOTED, Finding.STILL_ON_TRIAL, Finding.WRONG_SLOT,
             }  # fmt: skip

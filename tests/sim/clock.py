@@ -62,13 +62,12 @@ class Clock:
     def __call__(self, interests: Mapping[int, int], until_s: float) -> Mapping[int, int]:
         """Jump to the first thing that happens, at most to ``limit_s``."""
         writable = {f: select.POLLOUT for f, events in interests.items() if events & select.POLLOUT}
-        if not writable:
-            self._jump(min((self._readable_from_s[f] for f in interests), default=NEVER_S), until_s)
+        readable_s = min((self._readable_from_s[f] for f in interests), default=NEVER_S)
+        self._jump(self.now_s if writable else min(readable_s, until_s, self.limit_s))
         readable = {f: select.POLLIN for f in interests if self._readable_from_s[f] <= self.now_s}
         return {f: writable.get(f, 0) | readable.get(f, 0) for f in {*writable, *readable}}
 
-    def _jump(self, readable_s: float, until_s: float) -> None:
-        to_s = min(readable_s, until_s, self.limit_s)
+    def _jump(self, to_s: float) -> None:
         assert to_s != NEVER_S, "the loop would wait for ever, and nothing limits the story"
         self._turns = 0 if to_s > self.now_s else self._turns + 1
         assert self._turns < _SPINNING, "the loop spins: something is due and is not done"

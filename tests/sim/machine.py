@@ -26,6 +26,7 @@ class Boot:
     slot: str
     image: Image
     is_trial: bool
+    primary: str = ""
 
 
 class MemoryFinder:

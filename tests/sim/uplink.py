@@ -3,7 +3,7 @@
 
 ``MemoryLink`` implements ``Link`` of ``updater.core.ports`` and dies with the process;
 ``MemoryCloud`` lives on, keeps every message that reached it, answers as the protocol says, and
-ends its task at the first terminal report, as the real console does.
+ends its task at the first terminal report or when the device runs its version.
 """
 
 import json
@@ -59,20 +59,17 @@ class MemoryCloud:
         self.messages.append(message)
         for check in self.checks:
             check(message, payload)
+        is_of_task = self.task is not None and message.version == self.task["version"]
+        if is_of_task and (is_terminal(message) or message.type == "report_version"):
+            self.task = None
         if message.type == "report_version":
             self._answer(message.version)
-        elif is_terminal(message) and message.version == self._task_version:
-            self.task = None
-
-    @property
-    def _task_version(self) -> str:
-        return "" if self.task is None else str(self.task["version"])
 
     def _answer(self, version: str) -> None:
         if self.result_code is not None:
             answer = {"type": "report_version_rsp", "result_code": self.result_code}
             self.send({**answer, "result_msg": "", "version": version})
-        if self.task is not None and self._task_version != version:
+        if self.task is not None:
             self.send(self.task)
 
 

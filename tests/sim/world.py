@@ -252,7 +252,7 @@ class World:
             return
         self._is_on = True
         other = next(name for name in TABLE if name != boot.slot)
-        self.finder = MemoryFinder(Slots(booted=SLOTS[boot.slot], target=SLOTS[other]))
+        self.finder = MemoryFinder(Slots(SLOTS[boot.slot], SLOTS[other], boot.primary))
         self.system = MemorySystem(self.clock, boot.image, self._ids, self.reboot_s)
 
     def _load(self) -> Boot:
@@ -265,7 +265,7 @@ class World:
         image = self.media[outcome.slot].head if outcome.slot is not None else None
         assert outcome.slot is not None, "bricked: no slot loads"
         assert image is not None, "a slot without a head is no slot that loads"
-        return Boot(self.clock.now_s, outcome.slot, image, outcome.is_trial)
+        return Boot(self.clock.now_s, outcome.slot, image, outcome.is_trial, outcome.primary)
 
     def _start_agent(self) -> None:
         """Start the program anew over what is durable."""

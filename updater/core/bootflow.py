@@ -7,7 +7,8 @@ Theory of operation. The words are U-Boot's own: ``boot_slot`` (the primary), ``
     Linux       activate      boot_slot=T upgrade_available=1 bootcount=0 updater_session=id
                 mark_good     boot_slot=T upgrade_available=0 bootcount=0, session gone
                 roll_back     boot_slot=O upgrade_available=0; count and session stay to tell why
-                settle        clears what is left over, once it was journalled
+                clear         clears what is left over, once it was journalled
+                settle        the same before an install, and the booted slot becomes primary
     bootloader  in a trial    bootcount + 1 at each boot
                 past limit    boot_slot=O upgrade_available=0; count and session stay
                 otherwise     writes nothing
@@ -74,8 +75,8 @@ def roll_back(other: str) -> Changes:
 def settle(state: BootState, booted: str) -> Changes:
     """Return what must be stored so that only *booted* is preferred and no trial is left over.
 
-    For a machine with no open session, and before a target is blanked: nothing may prefer a slot
-    that is about to lose its head. Empty if all is well.
+    For the time before a target is blanked: nothing may prefer a slot that is about to lose its
+    head. Empty if all is well.
     """
     changes: dict[str, str | None] = {}
     if state.primary != booted:
@@ -89,6 +90,18 @@ def settle(state: BootState, booted: str) -> Changes:
     return changes
 
 
+def clear(state: BootState, booted: str) -> Changes:
+    """Return what must be stored when no session is open; the primary stays unless on trial.
+
+    A good slot that could not be loaded once is tried again at the next boot, and a rollback that
+    still waits for its reboot is not undone.
+    """
+    changes = dict(settle(state, booted))
+    if not state.is_trial:
+        changes.pop(BOOT_SLOT, None)
+    return changes
+
+
 @dataclass(frozen=True, slots=True)
 class Boot:
     """One boot as the bootloader performs it.
@@ -97,11 +110,13 @@ class Boot:
         slot: Bootname of what was started, or None: the script stopped at the prompt.
         is_trial: True if the started slot was told that it is on trial.
         stores: The variables after each store that the bootloader made, in order.
+        primary: The slot that it tried first, or "": what it tells the kernel.
     """
 
     slot: str | None
     is_trial: bool
     stores: tuple[Mapping[str, str], ...]
+    primary: str
 
 
 def boot(
@@ -132,7 +147,7 @@ def boot(
     order = (state.primary, *table) if state.primary in table else table
     slot = next((name for name in order if name in loadable), None)
     is_trial = state.is_trial and slot is not None and slot == state.primary
-    return Boot(slot, is_trial, tuple(stores))
+    return Boot(slot, is_trial, tuple(stores), state.primary)
 
 
 def _next(primary: str, table: tuple[str, ...]) -> str:

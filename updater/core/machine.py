@@ -16,7 +16,7 @@ what the bootloader did meanwhile into at most one event, and performs the plan 
     TRIAL         U-Boot counts; the target is judged, or falls back by itself
     ROLLING_BACK  the verdict is journalled first, then ONE store makes the old slot primary
     GOOD, FAILED  the environment was cleared of the session before this was journalled, except
-                  for leftovers that ``bootflow.settle`` removes on sight
+                  for leftovers that ``bootflow.clear`` removes on sight
 
 No state is guessed from a version string, and no event is derived from a return code of a store.
 """

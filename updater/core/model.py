@@ -26,10 +26,16 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """The slot table as found: the one we run from, and the one that is written."""
+    """The slot table as found: the one we run from, and the one that is written.
+
+    Attributes:
+        tried_first: Bootname of the slot that the bootloader tried first at this boot; None if its
+            script does not say so.
+    """
 
     booted: Slot
     target: Slot
+    tried_first: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,13 @@ class Finding(enum.Enum):
     FALLBACK = "the bootloader fell back to the old slot"
     FELL_THROUGH = "the target slot could not be loaded and the old slot booted"
     ROLLED_BACK = "the old slot booted again after the rollback"
+    NOT_RETURNED = "the old slot could not be loaded after the rollback"
     LOST_TO_OTHERS = "the environment was changed by someone else"
     WRONG_SLOT = "the slot being installed is the one that booted"
     ORPHAN_TRIAL = "a trial of an unknown session: judged like any other"
+    RETURN_DUE = "the trial of an unknown session was ended and the reboot is due"
+    AWAITED = "another slot was made primary: the next boot decides"
+    NOT_PRIMARY = "the primary slot could not be loaded"
     LEFTOVERS = "the environment speaks of a session that has ended"
 
 
@@ -52,6 +56,7 @@ class Row:
         is_trial: ``upgrade_available``.
         is_ours: ``updater_session`` is the session's id.
         is_tried: The bootloader has counted at least one boot.
+        is_missed: The bootloader has tried the primary slot at this boot and could not load it.
         finding: What that means.
     """
 
@@ -62,6 +67,7 @@ class Row:
     is_ours: bool | None
     is_tried: bool | None
     finding: Finding
+    is_missed: bool | None = None
 
 
 _WRITING = frozenset({State.INSTALLING, State.INSTALLED})
@@ -90,22 +96,29 @@ TABLE: tuple[Row, ...] = (
     Row(_TRIAL, _O, _O, False, True, None, Finding.FALLBACK),
     Row(_TRIAL, _O, _ANY, None, None, None, Finding.LOST_TO_OTHERS),
     #
+    Row(_ROLLING, _T, _O, False, None, None, Finding.NOT_RETURNED, is_missed=True),
     Row(_ROLLING, _T, _ANY, None, None, None, Finding.AS_LEFT),  # store again, reboot again
     Row(_ROLLING, _O, _ANY, None, None, None, Finding.ROLLED_BACK),
 )
 
 
-def find(session: Session | None, state: BootState, booted: str) -> Finding:
+def find(
+    session: Session | None, state: BootState, booted: str, tried_first: str | None
+) -> Finding:
     """Return what happened since the journal was last written.
 
     Args:
         session: The journal's current session, or None.
         state: What the environment says.
         booted: Bootname of the slot we run from, told by its device number.
+        tried_first: The slot that the bootloader tried first at this boot; None if its script does
+            not say so, and then a slot that is primary now is taken to have been tried.
     """
+    is_missed = booted != state.primary and tried_first in {None, state.primary}
     if session is None or session.state.is_final:
-        return _without_session(state, booted)
-    row = next(row for row in TABLE if _matches(row, session, state, booted))
+        return _without_session(state, booted, is_missed=is_missed)
+    rows = (row for row in TABLE if row.is_missed in {None, is_missed})
+    row = next(row for row in rows if _matches(row, session, state, booted))
     return row.finding
 
 
@@ -126,13 +139,18 @@ def _who(session: Session, primary: str) -> Who | None:
     return {session.target: _T, session.other: _O}.get(primary)
 
 
-def _without_session(state: BootState, booted: str) -> Finding:
+def _without_session(state: BootState, booted: str, *, is_missed: bool) -> Finding:
     """Return what the environment alone tells, when no session is open."""
-    if state.is_trial and state.primary == booted:
-        return Finding.ORPHAN_TRIAL
-    if state.is_trial or state.session or state.count or state.primary != booted:
+    is_left = bool(state.session or state.count)
+    if state.primary == booted:
+        if state.is_trial:
+            return Finding.ORPHAN_TRIAL
+        return Finding.LEFTOVERS if is_left else Finding.AS_LEFT
+    if state.is_trial:
         return Finding.LEFTOVERS
-    return Finding.AS_LEFT
+    if is_missed:
+        return Finding.NOT_PRIMARY
+    return Finding.RETURN_DUE if is_left else Finding.AWAITED
 
 
 def event_of(finding: Finding, state: BootState) -> Event | None:
@@ -151,6 +169,8 @@ def event_of(finding: Finding, state: BootState) -> Event | None:
             )
         case Finding.ROLLED_BACK:
             return FellBack("trial: rolled back")
+        case Finding.NOT_RETURNED:
+            return FellBack("trial: rolled back, and the old slot could not be loaded")
         case Finding.LOST_TO_OTHERS:
             return FellBack("boot: the environment was changed by someone else")
         case Finding.WRONG_SLOT:

@@ -95,7 +95,7 @@ def resolve(
     target = next(slot for slot in slots if slot is not booted)
     if target.number == booted.number:
         raise SlotError(f"slots {booted.bootname} and {target.bootname} are the same partition")
-    return Slots(booted, target)
+    return Slots(booted, target, command_line.primary)
 
 
 def _slot(row: SlotConfig, partitions: Sequence[Partition]) -> Slot:
