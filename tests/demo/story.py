@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sim.rig import Rig
 
-from board.emulator import image
+from board.emulator import firmware, image
 from board.emulator.image import Image
 
 PACE_BYTES_PER_S = 32e6  # of the HTTP server: the download is to be seen
@@ -20,7 +20,9 @@ _BOOT_S = 90.0
 
 
 def images() -> Mapping[str, Image]:
-    """Return the three firmwares, built if need be."""
+    """Return the three firmwares; what is needed to boot them is built, if need be."""
+    firmware.u_boot()
+    image.boot_script()
     return {
         "0.1": image.image("0.1"),
         "0.2": image.image("0.2"),

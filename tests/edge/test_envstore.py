@@ -292,3 +292,17 @@ def test_block_media_have_no_flags_to_clear(device: str) -> None:
     """Boolean flags are for NOR flash alone."""
     with pytest.raises(EnvironmentStoreError, match="serial numbers"):
         envmedia.open_medium(Place(device, 0, SIZE)).make_obsolete()
+
+
+def test_copies_in_one_page_are_read_and_never_stored(tmp_path: Path, locks: list[str]) -> None:
+    """A cut in the write of one could lose both; what is there is still told."""
+    size = 0x800
+    raw = bootenv.build(b"boot_slot=A\0\0".ljust(size - 5, b"\0"), 1, bootenv.Flags.SERIAL)
+    disk, config = tmp_path / "disk", tmp_path / "fw_env.config"
+    disk.write_bytes(raw + raw + bytes(0x1000))
+    config.write_text(f"{disk} 0 {size:#x}\n{disk} {size:#x} {size:#x}\n")
+    store = EnvironmentStore(EnvironmentConfig(config=str(config)), locks)
+    assert store.read() == {"boot_slot": "A"}
+    with pytest.raises(EnvironmentStoreError, match="one block of 4096 bytes"):
+        store.store({"boot_slot": "B"})
+    assert disk.read_bytes()[: 2 * size] == raw + raw

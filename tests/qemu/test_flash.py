@@ -73,6 +73,14 @@ def test_a_store_of_ours_is_read_by_the_tools(rig: Rig) -> None:
     assert "greeting=ours 2" in rig.board.shell("fw_printenv -c /tmp/fw.config greeting")
 
 
+def test_copies_in_one_erase_block_are_not_stored(rig: Rig) -> None:
+    """Where fw_env.config leaves the erase block to the device, the device is asked."""
+    shared = "/dev/mtd0 0x4000000 0x4000\\n/dev/mtd0 0x4004000 0x4000\\n"
+    rig.board.shell(f"cp /tmp/fw.config /tmp/kept; printf '{shared}' >/tmp/fw.config")
+    said = rig.board.shell("python3.11 /tmp/store.py 2>&1 | tail -n 1; mv /tmp/kept /tmp/fw.config")
+    assert "one block of 262144 bytes" in said
+
+
 def test_a_store_of_the_tools_is_read_by_us(rig: Rig) -> None:
     """fw_setenv's copy is the one that we read."""
     rig.board.shell("fw_setenv -c /tmp/fw.config greeting theirs")

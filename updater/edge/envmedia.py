@@ -33,9 +33,17 @@ _MTD_DATAFLASH = 6
 
 
 class Medium(Protocol):
-    """One copy's place."""
+    """One copy's place.
 
+    Attributes:
+        place: The same as in ``fw_env.config``.
+        flags: What its flag byte means.
+        unit_bytes: What a write replaces at least, and a cut may therefore lose.
+    """
+
+    place: Place
     flags: Flags
+    unit_bytes: int
 
     def read(self) -> bytes:
         """Return the copy as the medium holds it."""
@@ -76,21 +84,22 @@ class BlockMedium:
     """A block device, or a file that stands for one; O_DIRECT wherever that is possible."""
 
     def __init__(self, place: Place) -> None:
-        self._place = place
+        self.place = place
         self.flags = Flags.SERIAL
+        self.unit_bytes = _PAGE_BYTES
 
     def read(self) -> bytes:
         """Return the copy as the medium holds it."""
-        with _translated(self._place, "read"), self._opened(os.O_RDONLY) as fileno:
+        with _translated(self.place, "read"), self._opened(os.O_RDONLY) as fileno:
             start, window = self._window(fileno)
             with window:
                 self._fill(fileno, window, start)
                 offset = self._offset(fileno) - start
-                return window[offset : offset + self._place.size_bytes]
+                return window[offset : offset + self.place.size_bytes]
 
     def write(self, raw: bytes) -> None:
         """Replace the copy; what shares its first and last page is written back as it is."""
-        with _translated(self._place, "write"), self._opened(os.O_RDWR) as fileno:
+        with _translated(self.place, "write"), self._opened(os.O_RDWR) as fileno:
             start, window = self._window(fileno)
             with window:
                 offset = self._offset(fileno) - start
@@ -104,17 +113,17 @@ class BlockMedium:
 
     def make_obsolete(self) -> None:
         """Serial numbers make nothing obsolete."""
-        raise EnvironmentStoreError(f"{self._place.device} has serial numbers, not flags")
+        raise EnvironmentStoreError(f"{self.place.device} has serial numbers, not flags")
 
     @contextmanager
     def _opened(self, mode: int) -> Iterator[int]:
         """Open past the page cache; a file system that cannot do so is read through it."""
         try:
-            fileno = os.open(self._place.device, mode | os.O_DIRECT | os.O_CLOEXEC)
+            fileno = os.open(self.place.device, mode | os.O_DIRECT | os.O_CLOEXEC)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            fileno = os.open(self._place.device, mode | os.O_CLOEXEC)
+            fileno = os.open(self.place.device, mode | os.O_CLOEXEC)
         try:
             yield fileno
         finally:
@@ -122,13 +131,13 @@ class BlockMedium:
 
     def _offset(self, fileno: int) -> int:
         """Return where the copy begins, from the device's start."""
-        offset = self._place.offset_bytes
+        offset = self.place.offset_bytes
         return offset if offset >= 0 else os.lseek(fileno, 0, os.SEEK_END) + offset
 
     def _window(self, fileno: int) -> tuple[int, mmap.mmap]:
         """Return the pages around the copy: where they begin, and aligned memory for them."""
         offset = self._offset(fileno)
-        end = offset + self._place.size_bytes
+        end = offset + self.place.size_bytes
         if offset < 0 or end > os.lseek(fileno, 0, os.SEEK_END):
             raise OSError(errno.ENXIO, "it lies beyond the end of the device")
         start = offset - offset % _PAGE_BYTES
@@ -136,7 +145,7 @@ class BlockMedium:
 
     def _fill(self, fileno: int, window: mmap.mmap, start: int) -> None:
         """Read the pages; the last one may end with the device."""
-        wanted = self._offset(fileno) + self._place.size_bytes - start
+        wanted = self._offset(fileno) + self.place.size_bytes - start
         got = os.preadv(fileno, [window], start)
         if got < wanted:
             raise OSError(errno.EIO, f"{got} of {wanted} bytes read")
@@ -148,14 +157,14 @@ class MtdMedium:
     """An MTD partition through its character device; bad erase blocks are skipped."""
 
     def __init__(self, place: Place) -> None:
-        self._place = place
+        self.place = place
         with self._opened(os.O_RDONLY) as fileno:
             info = _MTD_INFO.unpack(fcntl.ioctl(fileno, _MEMGETINFO, bytes(_MTD_INFO.size)))
         kind, _flags, self._device_bytes, erase_bytes = info[:4]
-        self._sector_bytes = place.sector_bytes or erase_bytes
-        if self._sector_bytes % erase_bytes:
+        self.unit_bytes = place.sector_bytes or erase_bytes
+        if self.unit_bytes % erase_bytes:
             raise EnvironmentStoreError(
-                f"{place.device}: sectors of {self._sector_bytes} bytes do not fit erase blocks "
+                f"{place.device}: sectors of {self.unit_bytes} bytes do not fit erase blocks "
                 f"of {erase_bytes}"
             )
         is_nor = kind in {_MTD_NORFLASH, _MTD_DATAFLASH}
@@ -163,19 +172,19 @@ class MtdMedium:
 
     def read(self) -> bytes:
         """Return the copy, in pieces of one erase block."""
-        with _translated(self._place, "read"), self._opened(os.O_RDONLY) as fileno:
+        with _translated(self.place, "read"), self._opened(os.O_RDONLY) as fileno:
             raw = b"".join(os.pread(fileno, size, offset) for offset, size in self._pieces(fileno))
-            if len(raw) != self._place.size_bytes:
-                raise OSError(errno.EIO, f"{len(raw)} of {self._place.size_bytes} bytes read")
+            if len(raw) != self.place.size_bytes:
+                raise OSError(errno.EIO, f"{len(raw)} of {self.place.size_bytes} bytes read")
             return raw
 
     def write(self, raw: bytes) -> None:
         """Erase and write, block by block; what else is in a block is written back."""
-        with _translated(self._place, "write"), self._opened(os.O_RDWR | os.O_SYNC) as fileno:
+        with _translated(self.place, "write"), self._opened(os.O_RDWR | os.O_SYNC) as fileno:
             done = 0
             for offset, size in self._pieces(fileno):
-                base = offset - offset % self._sector_bytes
-                sector = bytearray(os.pread(fileno, self._sector_bytes, base))
+                base = offset - offset % self.unit_bytes
+                sector = bytearray(os.pread(fileno, self.unit_bytes, base))
                 sector[offset - base : offset - base + size] = raw[done : done + size]
                 self._erase(fileno, base)
                 if os.pwrite(fileno, sector, base) != len(sector):
@@ -184,14 +193,14 @@ class MtdMedium:
 
     def make_obsolete(self) -> None:
         """Clear the flag byte without an erase: NOR flash clears bits in place."""
-        with _translated(self._place, "write"), self._opened(os.O_RDWR | os.O_SYNC) as fileno:
+        with _translated(self.place, "write"), self._opened(os.O_RDWR | os.O_SYNC) as fileno:
             offset, _size = next(self._pieces(fileno))
-            self._unlock(fileno, offset - offset % self._sector_bytes)
+            self._unlock(fileno, offset - offset % self.unit_bytes)
             os.pwrite(fileno, bytes((OBSOLETE,)), offset + FLAG_OFFSET)
 
     @contextmanager
     def _opened(self, mode: int) -> Iterator[int]:
-        fileno = os.open(self._place.device, mode | os.O_CLOEXEC)
+        fileno = os.open(self.place.device, mode | os.O_CLOEXEC)
         try:
             yield fileno
         finally:
@@ -199,21 +208,21 @@ class MtdMedium:
 
     def _pieces(self, fileno: int) -> Iterator[tuple[int, int]]:
         """Return offset and size of the copy's pieces, one in each good erase block."""
-        offset = self._place.offset_bytes
+        offset = self.place.offset_bytes
         offset += self._device_bytes if offset < 0 else 0
-        left = self._place.size_bytes
-        needed = -(-(offset % self._sector_bytes + left) // self._sector_bytes)
-        end = offset - offset % self._sector_bytes
-        end += max(self._place.sectors, needed) * self._sector_bytes
+        left = self.place.size_bytes
+        needed = -(-(offset % self.unit_bytes + left) // self.unit_bytes)
+        end = offset - offset % self.unit_bytes
+        end += max(self.place.sectors, needed) * self.unit_bytes
         while left:
-            base = offset - offset % self._sector_bytes
-            if base + self._sector_bytes > min(end, self._device_bytes):
+            base = offset - offset % self.unit_bytes
+            if base + self.unit_bytes > min(end, self._device_bytes):
                 raise OSError(errno.ENOSPC, "not enough good erase blocks for it")
             if not self._is_bad(fileno, base):
-                size = min(left, base + self._sector_bytes - offset)
+                size = min(left, base + self.unit_bytes - offset)
                 yield offset, size
                 left -= size
-            offset = base + self._sector_bytes
+            offset = base + self.unit_bytes
 
     @staticmethod
     def _is_bad(fileno: int, base: int) -> bool:
@@ -235,4 +244,4 @@ class MtdMedium:
 
     def _erase(self, fileno: int, base: int) -> None:
         self._unlock(fileno, base)
-        fcntl.ioctl(fileno, _MEMERASE, struct.pack("=II", base, self._sector_bytes))
+        fcntl.ioctl(fileno, _MEMERASE, struct.pack("=II", base, self.unit_bytes))

@@ -57,6 +57,7 @@ class EnvironmentStore:
                     "the environment has one copy only: a power cut while it is stored could leave "
                     "none; nothing was stored (environment.accept_single_copy allows it)"
                 )
+            _check_apart(media)
             new = (old + 1) % len(media)
             raw = bootenv.build(data, bootenv.next_flag(copies[old], flags), flags)
             self._write(media, old, new, raw)
@@ -115,6 +116,24 @@ class EnvironmentStore:
                 if Path(path).parent.is_dir():
                     held.enter_context(_flocked(path))
             yield
+
+
+def _check_apart(media: Sequence[Medium]) -> None:
+    """Refuse to store where a cut in the write of one copy could take the other one along."""
+    if len({medium.place.device for medium in media}) == len(media):
+        return
+    first, second = (_units(medium) for medium in media)
+    if first.start < second.stop and second.start < first.stop:
+        raise EnvironmentStoreError(
+            f"both copies of the environment lie in one block of {media[0].unit_bytes} bytes of "
+            f"{media[0].place.device}: a power cut could lose both; nothing was stored"
+        )
+
+
+def _units(medium: Medium) -> range:
+    """Return the erase blocks or pages that *medium* is in; negative: from the device's end."""
+    start, unit = medium.place.offset_bytes, medium.unit_bytes
+    return range(start // unit, -(-(start + medium.place.size_bytes) // unit))
 
 
 def _flags(media: Sequence[Medium]) -> Flags:
