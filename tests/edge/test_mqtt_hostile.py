@@ -80,7 +80,9 @@ def test_each_refusal_has_its_sentence(raw: RawBroker, code: int, words: str) ->
 
 def test_a_refused_subscription_is_no_link(tmp_path: Path) -> None:
     """A broker that lets us in and not hear gives no ``Connected``, but a reason with the topic."""
-    plugin = next(Path("/usr/lib").glob("*/mosquitto_dynamic_security.so"))
+    plugin = next(Path("/usr").glob("lib*/**/mosquitto_dynamic_security.so"), None)
+    if plugin is None:
+        pytest.skip("mosquitto's dynamic security plugin is not installed")
     state = tmp_path / "rules.json"
     state.write_text('{"defaultACLAccess": {"subscribe": false, "publishClientSend": true}}')
     extra = f"allow_anonymous true\nplugin {plugin}\nplugin_opt_config_file {state}"

@@ -11,6 +11,7 @@ import contextlib
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ _MAX_CALLS_AT_ONCE = 16
 _RECEIVE_BYTES = 1 << 16
 _SEND_BYTES = 1 << 19  # the longest answer, 500 lines of history, goes out at once
 _CALL_TIMEOUT_S = 30.0
+_QUEUE_POLL_S = 0.05
 _UCRED = struct.Struct("=iII")  # pid, uid, gid
 
 
@@ -180,7 +182,7 @@ def call(path: str, method: str, parameters: Mapping[str, object]) -> Mapping[st
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(_CALL_TIMEOUT_S)
-            sock.connect(path)
+            _connect(sock, path)
             sock.sendall(varlink.encode(request))
             answer = _receive(sock)
     except OSError as error:
@@ -190,6 +192,20 @@ def call(path: str, method: str, parameters: Mapping[str, object]) -> Mapping[st
     if "error" in answer:
         raise _remote(str(answer["error"]), result)
     return result
+
+
+def _connect(sock: socket.socket, path: str) -> None:
+    """Connect, also where more callers wait than the kernel queues."""
+    deadline_s = time.monotonic() + _CALL_TIMEOUT_S
+    while True:
+        try:
+            sock.connect(path)
+        except BlockingIOError:
+            if time.monotonic() >= deadline_s:
+                raise
+            time.sleep(_QUEUE_POLL_S)
+        else:
+            return
 
 
 def _receive(sock: socket.socket) -> Mapping[str, object]:
