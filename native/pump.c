@@ -41,6 +41,7 @@
 
 #define MD5_SIZE 16
 #define THREADS 3
+#define MAX_RING ((size_t)1 << 30) /* of memory; fits a size_t of 32 bits */
 
 struct upd_pump {
 	struct upd_ring ring;
@@ -260,8 +261,9 @@ static int check_options(const struct upd_options *options, struct upd_error *re
 {
 	if (!options->source || options->size == 0 || options->buffers < 3 ||
 	    options->buffer_size == 0 || options->buffer_size % UPD_ALIGNMENT != 0 ||
-	    options->buffer_size > ((size_t)64 << 20) || options->buffers > 1024 ||
-	    options->size > INT64_MAX || (options->md5 && strlen(options->md5) != 2 * MD5_SIZE))
+	    options->buffer_size > MAX_RING / options->buffers || options->size > INT64_MAX ||
+	    options->stall_timeout_ms == 0 ||
+	    (options->md5 && strlen(options->md5) != 2 * MD5_SIZE))
 		return upd_fail(reterr, UPD_OPTIONS, "options make no sense");
 	return 0;
 }
@@ -291,6 +293,18 @@ static int open_parts(struct upd_pump *pump, const struct upd_options *options,
 	return status;
 }
 
+/* On the clock that nobody sets: a device's time of day jumps by years when it learns the date. */
+static void init_waiting(struct upd_pump *pump)
+{
+	pthread_condattr_t monotonic;
+
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_mutex_init(&pump->lock, NULL);
+	pthread_cond_init(&pump->ended, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+}
+
 int upd_pump_open(const struct upd_options *options, struct upd_pump **ret,
 		  struct upd_error *reterr)
 {
@@ -302,8 +316,7 @@ int upd_pump_open(const struct upd_options *options, struct upd_pump **ret,
 	pump = calloc(1, sizeof(*pump));
 	if (!pump)
 		return upd_fail(reterr, UPD_RESOURCES, "no memory");
-	pthread_mutex_init(&pump->lock, NULL);
-	pthread_cond_init(&pump->ended, NULL);
+	init_waiting(pump);
 	pump->eventfd = -1;
 	pump->size = options->size;
 	pump->buffer_size = options->buffer_size;
@@ -329,7 +342,7 @@ static struct timespec after_ms(int timeout_ms)
 {
 	struct timespec at;
 
-	clock_gettime(CLOCK_REALTIME, &at);
+	clock_gettime(CLOCK_MONOTONIC, &at);
 	at.tv_sec += timeout_ms / 1000;
 	at.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
 	if (at.tv_nsec >= 1000000000) {
@@ -363,6 +376,8 @@ int upd_pump_step(struct upd_pump *pump, int timeout_ms, struct upd_progress *re
 		.written = pump->sink ? pump->sink->written : 0,
 		.verified = pump->sink ? pump->sink->verified : 0,
 	};
+	if (ret->verified > pump->size) /* whole sectors are, and a whole head */
+		ret->verified = pump->size;
 	return status;
 }
 

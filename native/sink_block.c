@@ -3,8 +3,9 @@
  * A block device as a sink: opened exclusively, written past the page cache, read back.
  *
  * The head is the first MiB: the place of every file system's superblock and of every boot header,
- * so that a slot whose head is blank boots nowhere. Ranges are flushed and read back 16 MiB at a
- * time, while the next ones are still being received.
+ * so that a slot whose head is blank boots nowhere. It is blanked and stored whole even where the
+ * image is shorter, or the end of an old head would outlive the blanking. Ranges are flushed and
+ * read back 16 MiB at a time, while the next ones are still being received.
  */
 #define _GNU_SOURCE /* O_DIRECT */
 #include <errno.h>
@@ -33,10 +34,9 @@ struct block_sink {
 	struct upd_sink base;
 	int fd;
 	int reads_back;
-	uint64_t size;	 /* of the image */
 	uint64_t offset; /* of the next byte of the image */
 	size_t sector;
-	size_t head_len; /* whole sectors */
+	size_t head_len; /* HEAD_SIZE, or the device if that is smaller */
 	unsigned char *head;
 	unsigned char *scratch; /* what was read back; as large as a buffer or the head */
 	struct upd_tally tally;
@@ -238,7 +238,7 @@ static int open_device(struct block_sink *sink, const struct upd_options *option
 {
 	struct stat st;
 	uint64_t held = 0;
-	int sector = 0;
+	int sector = 0, is_read_only = 0;
 
 	sink->fd = open(options->device, O_RDWR | O_DIRECT | O_EXCL | O_CLOEXEC);
 	if (sink->fd < 0)
@@ -247,14 +247,20 @@ static int open_device(struct block_sink *sink, const struct upd_options *option
 						     : "the device cannot be opened");
 	if (fstat(sink->fd, &st) != 0 || !S_ISBLK(st.st_mode))
 		return upd_fail(reterr, UPD_OPEN, "the device is no block device");
+	/* the kernel opens a write-protected device for writing and refuses the first write */
+	if (ioctl(sink->fd, BLKROGET, &is_read_only) != 0 || is_read_only)
+		return upd_fail(reterr, UPD_OPEN, "the device is write-protected");
 	if (ioctl(sink->fd, BLKGETSIZE64, &held) != 0 || ioctl(sink->fd, BLKSSZGET, &sector) != 0)
 		return upd_fail_errno(reterr, UPD_OPEN, errno, 0, "the device has no size");
 	if (sector <= 0 || (unsigned)sector > UPD_ALIGNMENT)
 		return upd_fail(reterr, UPD_OPEN, "sectors of %d bytes are not supported", sector);
-	if (options->size > held)
+	if (options->size > held) {
+		reterr->offset = held;
 		return upd_fail(reterr, UPD_SPACE, "image needs %llu bytes, the device holds %llu",
 				(unsigned long long)options->size, (unsigned long long)held);
+	}
 	sink->sector = (size_t)sector;
+	sink->head_len = held < HEAD_SIZE ? (size_t)held : HEAD_SIZE;
 	return 0;
 }
 
@@ -263,9 +269,6 @@ static int allocate(struct block_sink *sink, const struct upd_options *options,
 {
 	size_t largest = options->buffer_size > HEAD_SIZE ? options->buffer_size : HEAD_SIZE;
 
-	sink->head_len = HEAD_SIZE;
-	if (options->size < HEAD_SIZE)
-		sink->head_len = rounded((size_t)options->size, sink->sector);
 	sink->range_limit = (unsigned)(FLUSH_SIZE / options->buffer_size) + 1;
 	sink->ranges = calloc(sink->range_limit, sizeof(*sink->ranges));
 	sink->head = aligned_alloc(UPD_ALIGNMENT, HEAD_SIZE);
@@ -285,7 +288,6 @@ int upd_sink_block_open(const struct upd_options *options, struct upd_sink **ret
 		return upd_fail(reterr, UPD_RESOURCES, "no memory");
 	sink->base.ops = &block_ops;
 	sink->fd = -1;
-	sink->size = options->size;
 	sink->reads_back = options->read_back;
 	status = open_device(sink, options, reterr);
 	if (status == 0)

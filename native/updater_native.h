@@ -26,7 +26,7 @@ enum upd_status {
 	UPD_LENGTH = -4,
 	/* The object is complete and has another MD5 than announced. The slot cannot boot. */
 	UPD_DIGEST = -5,
-	/* The image is larger than the device. Nothing was written. */
+	/* The image is larger than the device, which holds offset bytes. Nothing was written. */
 	UPD_SPACE = -6,
 	/* The device or the local source cannot be opened: missing, mounted, held, no permission.
 	 * Nothing was written. os_errno says which. */
@@ -61,6 +61,7 @@ enum upd_phase {
 	UPD_PHASE_DONE = 3,
 };
 
+/* All counts are in bytes of the image. */
 struct upd_progress {
 	int phase;
 	uint64_t received;
@@ -76,12 +77,12 @@ struct upd_options {
 	uint64_t size;	      /* exact size of the image */
 	const char *md5;      /* 32 lower-case hexadecimal digits, or NULL if only asked for */
 	size_t buffer_size;   /* a multiple of 4096 */
-	unsigned buffers;     /* in the ring, at least 3 */
+	unsigned buffers;     /* in the ring, at least 3; 1 GiB in all at most */
 	int read_back;	      /* compare what the medium holds */
 	int source_is_direct; /* read a local source past the page cache */
 	int allow_plaintext;  /* http:// too */
 	unsigned connect_timeout_ms;
-	unsigned stall_timeout_ms; /* no byte for so long is an early end */
+	unsigned stall_timeout_ms; /* not 0; less than 256 bytes/s for so long is an early end */
 	const char *ca_file;	   /* PEM bundle instead of the system's, or NULL */
 };
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Builds this program's wheel for another architecture with Debian's cross compiler.
 
-Headers and libraries come from a private tree of that architecture; nothing runs emulated.
+Headers and libraries come from a private tree of that architecture; nothing runs emulated. Each
+``-dev`` package stands there with the shared library that its link points to: where that is
+missing, the linker takes the static archive beside it and says nothing.
 """
 
 import shutil
@@ -20,6 +22,7 @@ _HEADERS = (
     "libcurl4-openssl-dev",
     "libcurl4",
     "libssl-dev",
+    "libssl3",
 )
 
 
@@ -39,8 +42,9 @@ ARMHF = Target("armhf", "arm-linux-gnueabihf", "linux-armv7l")
 def sources() -> tuple[Path, ...]:
     """Return every file that the wheel is made of."""
     files = [SOURCES / "setup.py", SOURCES / "pyproject.toml", SOURCES / "README.md"]
-    files += [p for folder in ("updater", "native") for p in (SOURCES / folder).rglob("*.[pch]*")]
-    return tuple(sorted(p for p in files if p.suffix in {".py", ".c", ".h", ".toml", ".md"}))
+    for folder, patterns in (("updater", ("*.py", "py.typed")), ("native", ("*.py", "*.c", "*.h"))):
+        files += [path for pattern in patterns for path in (SOURCES / folder).rglob(pattern)]
+    return tuple(sorted(files))
 
 
 def wheel(target: Target) -> Path:
@@ -67,11 +71,12 @@ def wheel(target: Target) -> Path:
             "CFLAGS": " ".join(
                 f"-isystem {p}" for p in (include, include / "python3.11", include / target.triplet)
             ),
+            # what the libraries need in turn is the device's to have, and not in the tree
             "LDFLAGS": f"-L{tree}/usr/lib/{target.triplet} -Wl,--allow-shlib-undefined",
             "UPDATER_WERROR": "1",
         }
         run(sys.executable, "setup.py", "-q", "bdist_wheel", "-d", place, cwd=copy, env=environment)
         shutil.rmtree(copy)
 
-    inputs = (target, names, *files, 2)
+    inputs = (target, tree.parent.name, names, *files, 3)
     return next(cached(f"wheel-{target.debian}", inputs, build).glob("*.whl"))

@@ -116,13 +116,38 @@ def device(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     yield from loop(tmp_path, 32 * MIB, request.param)
 
 
-def loop(tmp_path: Path, size: int, sector: int) -> Iterator[str]:
+def loop(tmp_path: Path, size: int, sector: int, *flags: str) -> Iterator[str]:
     backing = tmp_path / "slot"
     backing.write_bytes(b"\xa5" * size)
-    command = ["losetup", "-f", "--show", "--sector-size", str(sector), str(backing)]
+    command = ["losetup", "-f", "--show", "--sector-size", str(sector), *flags, str(backing)]
     path = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     yield path
     subprocess.run(["losetup", "-d", path], check=True)
+
+
+@pytest.fixture
+def locked_device(tmp_path: Path) -> Iterator[str]:
+    """A device with its write protection on."""
+    yield from loop(tmp_path, 32 * MIB, 512, "--read-only")
+
+
+@pytest.fixture
+def full_device(tmp_path: Path) -> Iterator[str]:
+    """A device of 32 MiB on a medium that has room for 8."""
+    room = tmp_path / "room"
+    room.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(room)], check=True)
+    try:
+        (room / "slot").touch()
+        os.truncate(room / "slot", 32 * MIB)
+        command = ["losetup", "-f", "--show", str(room / "slot")]
+        path = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        try:
+            yield path
+        finally:
+            subprocess.run(["losetup", "-d", path], check=True)
+    finally:
+        subprocess.run(["umount", str(room)], check=True)
 
 
 def request_for(source: str, device: str) -> InstallRequest:
@@ -156,8 +181,8 @@ def test_the_slot_holds_the_image(url: str, device: str, path: str, read_back: b
     assert [p.received_bytes for p in seen] == sorted(p.received_bytes for p in seen)
     assert seen[-1].received_bytes == seen[-1].written_bytes == len(IMAGE)
     assert held(device, 32 * MIB)[len(IMAGE) + 4096 :] == b"\xa5" * (11 * MIB - 12345 + MIB - 4096)
-    if read_back:
-        assert seen[-1].verified_bytes >= len(IMAGE)
+    assert all(p.verified_bytes <= p.written_bytes or p.phase is Phase.DONE for p in seen)
+    assert seen[-1].verified_bytes == (len(IMAGE) if read_back else HEAD)
 
 
 @pytest.mark.parametrize(
@@ -222,6 +247,21 @@ def test_only_block_devices_are_written(url: str, device_path: str) -> None:
         install(request_for(url + "/good", device_path))
 
 
+def test_a_write_protected_device_is_refused(url: str, locked_device: str) -> None:
+    """The kernel would open it and refuse the first write: it is told before anything begins."""
+    with pytest.raises(DeviceError, match="write-protected"):
+        install(request_for(url + "/good", locked_device))
+
+
+def test_a_medium_that_refuses_a_write_is_a_storage_error(url: str, full_device: str) -> None:
+    """The error names the place, and what had been written does not boot."""
+    with pytest.raises(StorageError) as caught:
+        install(request_for(url + "/good", full_device))
+    assert caught.value.offset_bytes is not None
+    assert 6 * MIB <= caught.value.offset_bytes <= 8 * MIB
+    assert held(full_device, HEAD) == bytes(HEAD)
+
+
 def test_nobody_listens(device: str) -> None:
     """A refused connection is a transport error."""
     with pytest.raises(TransportError):
@@ -264,12 +304,12 @@ def test_the_descriptor_tells_the_end(url: str, device: str) -> None:
 
 
 def test_a_small_image_is_all_head(tmp_path: Path, device: str) -> None:
-    """An image below a MiB, and not a whole sector, is stored and verified."""
+    """An image below a MiB is stored and verified, and nothing of an older head stays behind it."""
     source = tmp_path / "image"
     source.write_bytes(IMAGE[:1001])
     md5 = hashlib.md5(IMAGE[:1001], usedforsecurity=False).hexdigest()
     install(replace(request_for(str(source), device), size_bytes=1001, md5=md5))
-    assert held(device, 1001) == IMAGE[:1001]
+    assert held(device, HEAD + 1) == IMAGE[:1001] + bytes(HEAD - 1001) + b"\xa5"
 
 
 def test_a_slot_is_read_back_into_a_digest(tmp_path: Path, device: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 NATIVE = Path(__file__).parents[2] / "native"
 SOURCES = sorted(NATIVE.glob("*.c"))
+FILES = sorted(p for folder in (NATIVE, Path(__file__).parent) for p in folder.glob("*.[ch]"))
 STRICT = [
     "-std=gnu11", "-D_FILE_OFFSET_BITS=64", "-O2", "-Wall", "-Wextra", "-Wshadow", "-Wconversion",
     "-Wstrict-prototypes", "-Werror",
@@ -26,10 +27,11 @@ def test_no_warning_and_no_finding(source: Path) -> None:
     assert compiled("gcc", source, "-fanalyzer") == ""
 
 
-@pytest.mark.parametrize("source", [*SOURCES, *sorted(NATIVE.glob("*.h"))], ids=lambda p: p.name)
+@pytest.mark.parametrize("source", FILES, ids=lambda path: path.name)
 def test_one_format(source: Path) -> None:
     """clang-format has nothing to change, and no file has outgrown its room."""
     tool = shutil.which("clang-format")
     assert tool, "clang-format is in the list of packages"
-    subprocess.run([tool, "--dry-run", "--Werror", str(source)], check=True, cwd=NATIVE)
+    style = f"--style=file:{NATIVE / '.clang-format'}"
+    subprocess.run([tool, style, "--dry-run", "--Werror", str(source)], check=True)
     assert source.read_text().count("\n") <= 430

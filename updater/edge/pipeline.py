@@ -44,8 +44,7 @@ def _error(raw: Any, request: InstallRequest) -> UpdaterError:
     """Return the exception for what C has said."""
     message = ffi.string(raw.message).decode("ascii", "replace")
     if raw.status == lib.UPD_SPACE:
-        held_bytes = int(message.rsplit(" ", 1)[1])
-        return SpaceError(request.size_bytes, held_bytes, request.device)
+        return SpaceError(request.size_bytes, raw.offset, request.device)
     if raw.status == lib.UPD_HTTP and raw.http_status in {401, 403}:
         return ForbiddenError(message, raw.http_status)
     if raw.status == lib.UPD_HTTP:
