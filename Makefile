@@ -18,7 +18,8 @@ demo:
 	@$(SETUP) && "$$python" -m demo $(if $(PICTURE),--picture $(PICTURE))
 
 test: lint
-	@$(SETUP) && "$$python" -m pytest --cov --cov-report=term:skip-covered tests
+	@$(SETUP) && "$$python" -m pytest --cov --cov-report=term:skip-covered tests && \
+	"$$python" -m coverage report --include='updater/core/*' --skip-covered --fail-under=100
 
 test-long:
 	@$(SETUP) && "$$python" -m pytest -m long tests
