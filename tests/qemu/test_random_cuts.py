@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
-from board.emulator.image import Image
 from sim.rig import Rig
+
+from board.emulator.image import Image
 
 CUTS = 4
 LONGEST_S = 15.0
