@@ -48,6 +48,7 @@ class Agent:
         self.is_orphan = False
         self.is_reboot_due = False
         self.is_boot_awaited = False  # somebody has made another slot primary
+        self.is_activation_repeated = False  # a boot has shown that an earlier store did not take
         settings, clock = device.config, device.system
         self._installation = Installation(
             device.pipeline,
@@ -251,11 +252,14 @@ class Agent:
             if not error.undecided:
                 self.fail(error, machine.ActivationFailed, "activate")
                 return
+            if self.is_activation_repeated:
+                self.problem = error  # a good slot is not rebooted over and over for a dying medium
             _log.error("%s; the next boot decides", error)
 
     def _reboot(self, session: Session) -> None:
         del session
-        self.reboot()
+        if self.problem is None:
+            self.reboot()
 
     def reboot(self) -> None:
         """Ask the machine to reboot; from now on there is nothing left to do but wait for it."""

@@ -75,6 +75,7 @@ class Device:
             "boot": self._told(self._boot_status, problems),
             "session": self._told(self._session_status, problems),
         }
+        self._told(lambda: self.journal.history(1), problems)
         status["problems"] = problems
         return status
 

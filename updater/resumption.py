@@ -68,6 +68,7 @@ def _go_on(agent: "Agent", state: BootState, found: Slots) -> None:
             trial.roll_back(agent.device, booted)  # a failed session's target never boots again
         agent.apply(event, finding.value)
     elif agent.session is not None:
+        agent.is_activation_repeated = agent.session.state is State.ACTIVATED
         agent.perform()
     else:
         agent.settle()

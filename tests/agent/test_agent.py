@@ -2,6 +2,7 @@
 """The agent's whole stories: what the cloud hears, what boots, what is left behind."""
 
 from dataclasses import replace
+from itertools import repeat
 from typing import Any
 
 import pytest
@@ -316,6 +317,20 @@ def test_a_store_of_which_nobody_can_tell_is_decided_by_the_next_boot(
     world.run_until_calm()
     assert [boot.slot for boot in world.boots] == boots
     assert [spoken(message) for message in world.outcomes] == ["done"]
+
+
+def test_a_medium_that_never_tells_costs_one_reboot_and_no_more() -> None:
+    """A store that nobody can judge is left to a boot; a second one waits for somebody's."""
+    world = World()
+    world.environment.faults = repeat(Fault.UNDECIDED_LOST)
+    world.offer(NEW)
+    world.run_for(4000)
+    assert [boot.slot for boot in world.boots] == ["A", "A"]
+    assert not world.outcomes
+    world.environment.faults = iter(())
+    world.lose_power()
+    world.run_until_calm()
+    assert world.booted.image == NEW
 
 
 # --- install: what is refused, and what goes wrong ------------------------------------------------
