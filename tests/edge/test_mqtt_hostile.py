@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The MQTT link where the other side refuses, is somebody else, or sends what it must not."""
 
+import shutil
 import socket
 import ssl
 import subprocess
@@ -149,6 +150,27 @@ def test_tls_with_our_ca_is_a_link(tls_port: int, authority: Path) -> None:
         finally:
             other.disconnect()
             other.loop_stop()
+
+
+@pytest.mark.parametrize("is_hashed", [True, False])
+def test_without_a_ca_file_the_systems_cas_decide(
+    tls_port: int,
+    authority: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_hashed: bool,
+) -> None:
+    """A folder of CAs is looked up in one by one where it is hashed, and the file is read else."""
+    shutil.copy(authority / "ca.pem", tmp_path / "ca.pem")
+    if is_hashed:
+        openssl(tmp_path, "rehash", ".")
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    with driver(tls_port, allow_plaintext=False) as link:
+        if is_hashed:
+            link.until(Connected)
+        else:  # the system's file does not know the test's authority
+            assert "certificate is refused" in link.until(Disconnected).reason
 
 
 @pytest.mark.parametrize(

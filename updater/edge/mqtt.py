@@ -6,11 +6,14 @@ the agent's back: what must arrive is owed in the journal. ``Connected`` means C
 Pauses between attempts grow from 5 to 120 s, each drawn from zero to that (full jitter).
 """
 
+import os
 import random
+import re
 import ssl
 import struct
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from paho.mqtt import client as paho
@@ -30,6 +33,8 @@ _MAX_PACKET_BYTES = 1 << 16
 _PACKETS_AT_ONCE = 32
 _NO_TOKEN = 0  # paho counts from 1
 _GARBAGE = (ValueError, LookupError, struct.error)  # what paho's parser, or its topic, may raise
+
+_HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+")  # how a folder of CAs names each of them
 
 _REFUSALS = {
     128: "unspecified error",
@@ -269,12 +274,28 @@ class _TlsSocket(ssl.SSLSocket):
 def _tls(ca_file: str) -> ssl.SSLContext:
     """Return a context that verifies the broker's certificate and name."""
     try:
-        context = ssl.create_default_context(cafile=ca_file or None)
+        folder = None if ca_file else _system_authorities()
+        context = ssl.create_default_context(cafile=ca_file or None, capath=folder)
     except OSError as error:
         raise ConfigError(f"cannot read the CA file {ca_file}: {error.strerror}") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.sslsocket_class = _TlsSocket
     return context
+
+
+def _system_authorities() -> str | None:
+    """Return the folder of the system's CAs if OpenSSL can look one up in it, else None.
+
+    The one file with all of them would stand in memory, a megabyte, for as long as the agent lives.
+    """
+    folder = ssl.get_default_verify_paths().capath
+    if folder is None or "SSL_CERT_FILE" in os.environ:
+        return None
+    try:
+        is_hashed = any(_HASHED.fullmatch(path.name) for path in Path(folder).iterdir())
+    except OSError:
+        return None
+    return folder if is_hashed else None
 
 
 def _read(client: paho.Client) -> MQTTErrorCode:
