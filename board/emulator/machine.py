@@ -90,7 +90,8 @@ class Machine:
         def channel(name: str) -> str:
             return f"socket,id={name},path={sockets[name]},server=on,wait=off"
 
-        command = ["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a53", "-smp", "1"]
+        command = ["setpriv", "--pdeathsig", "KILL"]  # whoever kills us kills the board
+        command += ["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a53", "-smp", "1"]
         command += ["-m", "384", "-nographic", "-nodefaults", "-S", "-no-user-config"]
         command += ["-bios", str(firmware.u_boot())]
         command += ["-chardev", channel("serial"), "-serial", "chardev:serial"]

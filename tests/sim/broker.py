@@ -44,9 +44,9 @@ def broker(extra: str = "allow_anonymous true", port: int = 0) -> Iterator[int]:
     )
     program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
     with (folder / "out").open("wb") as output:
-        process = subprocess.Popen(
-            [program, "-c", folder / "mosquitto.conf"], stdout=output, stderr=output
-        )
+        command = ["setpriv", "--pdeathsig", "KILL", program]  # whoever kills us kills it
+        command += ["-c", str(folder / "mosquitto.conf")]
+        process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
         _wait(port, process, folder)
         yield port
