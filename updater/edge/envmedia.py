@@ -22,6 +22,7 @@ from updater.core.errors import EnvironmentStoreError
 from updater.core.fwenvconfig import Place
 
 _PAGE_BYTES = 4096  # covers every logical sector size
+_FLAG_WORDS_BYTES = 8
 _MTD_MAJOR = 90
 _MEMGETINFO = 0x80204D01
 _MEMERASE = 0x40084D02
@@ -196,7 +197,11 @@ class MtdMedium:
         with _translated(self.place, "write"), self._opened(os.O_RDWR | os.O_SYNC) as fileno:
             offset, _size = next(self._pieces(fileno))
             self._unlock(fileno, offset - offset % self.unit_bytes)
-            os.pwrite(fileno, bytes((OBSOLETE,)), offset + FLAG_OFFSET)
+            # as U-Boot does: whole words, for a driver pads a lone byte, and not every chip then
+            # leaves its neighbours as they were
+            words = bytearray(os.pread(fileno, _FLAG_WORDS_BYTES, offset))
+            words[FLAG_OFFSET] = OBSOLETE
+            os.pwrite(fileno, words, offset)
 
     @contextmanager
     def _opened(self, mode: int) -> Iterator[int]:
