@@ -12,8 +12,8 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
-def draw() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("draw", ROOT / "docs" / "draw.py")
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -24,7 +24,12 @@ def draw() -> ModuleType:
 @pytest.mark.parametrize("name", ["architecture.svg", "session.svg"])
 def test_pictures_are_what_the_sources_say(name: str) -> None:
     """A new module or transition is in the picture, or this fails: run docs/draw.py."""
-    assert (ROOT / "docs" / name).read_text() == draw().PICTURES[name]()
+    assert (ROOT / "docs" / name).read_text() == script("draw").PICTURES[name]()
+
+
+def test_every_key_is_described() -> None:
+    """The page of keys is what the configuration's rows say, or this fails: run docs/tables.py."""
+    assert (ROOT / "docs" / "configuration.md").read_text() == script("tables").page()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
