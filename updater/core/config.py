@@ -71,7 +71,9 @@ class DownloadConfig:
     fresh_url_timeout_s: float = _row("seconds to wait for a fresh URL", 300.0, low=0, high=86400)
     ca_file: str = _row("PEM bundle instead of the system's CAs", "")
     read_back: bool = _row("compare what the medium holds with what was written", default=True)
-    buffer_bytes: int = _row("size of one buffer, a multiple of 4096", 1 << 20, low=65536, high=64 << 20)
+    buffer_bytes: int = _row(
+        "size of one buffer, a multiple of 4096", 1 << 20, low=65536, high=64 << 20
+    )
     buffers: int = _row("buffers in the ring", 8, low=3, high=64)
 
 
