@@ -3,7 +3,8 @@
 .PHONY: help demo test test-long bench lint boot-scripts
 .DEFAULT_GOAL := help
 
-SETUP = python=$$(.ci/setup | tail -n 1) && export PYTHONPATH=.:tests
+# mkfs and sfdisk are in /usr/sbin, where people who are not root do not look
+SETUP = python=$$(.ci/setup | tail -n 1) && export PYTHONPATH=.:tests PATH="$$PATH:/usr/sbin:/sbin"
 
 help:
 	@echo "make demo          a good update and a bad one, on an emulated board, on one screen"
