@@ -90,6 +90,8 @@ def test_a_bound_itself_is_allowed_and_no_more(
         (CONFIG + "[health]\ncommand = [1]", "health.command must be a table, is 1"),
         (CONFIG + "[[health.command]]\nname = 'x'", "health.command.argv is missing"),
         (CONFIG + "[state]\nreboot_command = [1]", "state.reboot_command must be a str, is 1"),
+        (CONFIG + "[download]\nbuffer_bytes = 70000", "must be a multiple of 4096"),
+        (CONFIG + "[download]\nbuffer_bytes = 67108864\nbuffers = 17", "at most 1073741824 bytes"),
         (CONFIG + "[state]\nreboot_command = []", "argv or state.reboot_command is empty"),
         (CONFIG + "[[health.command]]\nname = 'x'\nargv = []", "health.command.argv or"),
         (CONFIG + CHECK + CHECK, "needs a name of its own, and none is 'link'; they are ['x',"),

@@ -17,6 +17,9 @@ from updater.core.errors import ConfigError
 
 T = TypeVar("T")
 
+_ALIGNMENT_BYTES = 4096  # of what goes past the page cache
+_RING_LIMIT_BYTES = 1 << 30
+
 LINK_CHECK = "link"  # the health check that is no command
 _BOOTNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # safe in hush and on the command line
 
@@ -185,6 +188,12 @@ def parse_config(text: str, path: str) -> Config:
         )
     if not all((config.state.reboot_command, *(each.argv for each in config.health.command))):
         raise ConfigError(f"{path}: health.command.argv or state.reboot_command is empty")
+    ring = config.download
+    if ring.buffer_bytes % _ALIGNMENT_BYTES or ring.buffers * ring.buffer_bytes > _RING_LIMIT_BYTES:
+        raise ConfigError(
+            f"{path}: download.buffer_bytes must be a multiple of {_ALIGNMENT_BYTES}, and all "
+            f"buffers together at most {_RING_LIMIT_BYTES} bytes"
+        )
     return config
 
 
