@@ -2,6 +2,7 @@
 """What every test may use: helpers importable by name, and honest skips."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -9,6 +10,11 @@ import pytest
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]  # `import sim.broker`, `import board.emulator`
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C work in what the tests start, also where they were started in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
