@@ -216,7 +216,7 @@ def test_a_device_that_needs_no_link_keeps_an_image_without_one() -> None:
 def alone(image: Image, **limits: float) -> World:
     """Return a world without a link in which a person has just offered *image*."""
     health = replace(CONFIG.health, link=False)
-    world = World(replace(CONFIG, health=health, download=DownloadConfig(**limits)))  # type: ignore[arg-type]
+    world = World(replace(CONFIG, health=health, download=DownloadConfig(**limits)))
     world.has_link = False
     world.run_for(10)
     world.web.serve("/image", image)

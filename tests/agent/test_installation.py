@@ -28,7 +28,7 @@ FRESH = "https://firmware.test/fresh"
 
 def limited(**limits: float) -> World:
     """Return a world whose download section has *limits*."""
-    world = World(replace(CONFIG, download=DownloadConfig(**limits)))  # type: ignore[arg-type]
+    world = World(replace(CONFIG, download=DownloadConfig(**limits)))
     world.run_until_calm()
     return world
 
@@ -119,7 +119,7 @@ def renewing(world: World, url: Callable[[], str]) -> None:
     """Have the cloud repeat its offer under another *url* at each version report."""
 
     def renew(message: object, _payload: bytes) -> None:
-        if spoken(message) == "report_version 0.1" and world.cloud.task:  # type: ignore[arg-type]
+        if spoken(message) == "report_version 0.1" and world.cloud.task:
             world.cloud.task["url"] = url()
 
     world.cloud.checks.append(renew)

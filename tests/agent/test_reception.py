@@ -18,7 +18,7 @@ OTHER = Image("0.3")
 
 
 def started(config: object = CONFIG, **how: object) -> World:
-    world = World(config, **how)  # type: ignore[arg-type]
+    world = World(config, **how)
     world.run_until_calm()
     return world
 
@@ -154,7 +154,7 @@ def test_a_refusal_needs_no_link() -> None:
     world.journal.is_writable = False
     world.cloud.send(b"{}")
     world.lose_network()
-    world.run(lambda: not world.agent.cloud.is_connected)  # type: ignore[union-attr]
+    world.run(lambda: not world.agent.cloud.is_connected)
     assert world.agent.cloud is not None
     world.agent.cloud.refuse(Offer(NEW.firmware, "https://x.test/"), SpaceError(2, 1, "slot B"))
     assert world.heard == ["report_version 0.1"]

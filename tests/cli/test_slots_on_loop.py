@@ -160,7 +160,7 @@ def test_an_offer_becomes_the_running_system(world: World, large: Image) -> None
     percents = [message.percent for message in cloud.messages if message.state == "downloading"]
     assert percents[0] == 0
     assert percents[-1] == 100
-    assert percents == sorted(percents)  # type: ignore[type-var]
+    assert percents == sorted(percents)
     assert board.environment()["upgrade_available"] == "0"
     status = board.json("status")
     assert [(s["bootname"], s["booted"], s["version"]) for s in status["slots"]] == [

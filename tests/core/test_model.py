@@ -32,7 +32,7 @@ def test_values_are_frozen(name: str) -> None:
     module = importlib.import_module(f"updater.core.{name}")
     values = [kind for kind in vars(module).values() if dataclasses.is_dataclass(kind)]
     for kind in values:
-        assert kind.__dataclass_params__.frozen, kind  # type: ignore[union-attr]
+        assert kind.__dataclass_params__.frozen, kind
         assert any("__slots__" in vars(base) for base in kind.__mro__[:-1]), kind
 
 

@@ -92,7 +92,7 @@ BEHAVIOURS: dict[str, Callable[[Server], None]] = {
     "/ftp": lambda s: s.redirect("ftp://127.0.0.1/good"),
     "/file": lambda s: s.redirect("file:///etc/passwd"),
     **{
-        f"/{status}": lambda s, status=status: s.give(b"no", status=status)  # type: ignore[misc]
+        f"/{status}": lambda s, status=status: s.give(b"no", status=status)
         for status in (401, 403, 404, 408, 410, 416, 429, 500, 503, 206)
     },
 }
@@ -293,7 +293,7 @@ def test_a_cancel_is_prompt_and_leaves_no_head(url: str, device: str) -> None:
 
 def test_the_descriptor_tells_the_end(url: str, device: str) -> None:
     """A selector can sleep on it."""
-    import select  # noqa: PLC0415
+    import select  # noqa: PLC0415 - one test alone needs it
 
     running = NativePipeline().open_install(request_for(url + "/good", device))
     try:

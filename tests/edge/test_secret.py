@@ -29,7 +29,7 @@ def file(tmp_path: Path) -> Path:
 
 def source(**more: object) -> CredentialSource:
     known = {"host": "h", "product_id": "PRODUCT001", "device_name": "board-1"}
-    return CredentialSource(CloudConfig(**{**known, **more}))  # type: ignore[arg-type]
+    return CredentialSource(CloudConfig(**{**known, **more}))
 
 
 def test_a_signature_is_new_each_time(file: Path) -> None:

@@ -35,7 +35,7 @@ UDEV_DATABASE = Path("/run/udev/data")
 
 
 def run(*command: str | Path, **more: object) -> str:
-    done = subprocess.run(command, check=True, capture_output=True, text=True, **more)  # type: ignore[call-overload]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, **more)
     return str(done.stdout).strip()
 
 

@@ -43,7 +43,7 @@ def test_a_bad_offer_fails_with_its_code_and_changes_nothing(  # noqa: PLR0913, 
 ) -> None:
     """The code of the protocol, a reason, and the booted slot and the environment untouched."""
     before, since = state(rig, old), rig.cloud.mark()
-    rig.offer(new, **wrong)  # type: ignore[arg-type]
+    rig.offer(new, **wrong)
     message = rig.cloud.wait_for_state("fail", since=since, timeout_s=60)
     rig.cloud.end_task()
     assert (message.code, message.version, message.qos) == (code, "0.2", 1)
