@@ -22,7 +22,21 @@ HARDENING += ["-ftrivial-auto-var-init=zero", "-U_FORTIFY_SOURCE", "-D_FORTIFY_S
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wstrict-prototypes", "-Wformat=2"]
 # -Wconversion is asked of our files by tests/native/test_c.py; cffi's glue would not pass it
 DEFINES = ["-std=gnu11", "-D_FILE_OFFSET_BITS=64"]
+
+# what a device that unpacks nothing, or not all, can leave out: UPDATER_DECODERS=gzip,zstd or none
+DECODERS = {"gzip": "z", "xz": "lzma", "zstd": "zstd"}
 LINKING = ["-Wl,-z,relro,-z,now,-z,noexecstack"]
+
+
+def decoders() -> list[str]:
+    """Return the formats that this build unpacks."""
+    asked = os.environ.get("UPDATER_DECODERS", ",".join(DECODERS))
+    chosen = [] if asked == "none" else asked.split(",")
+    unknown = set(chosen) - DECODERS.keys()
+    if unknown:
+        known = ", ".join(DECODERS)
+        raise SystemExit(f"UPDATER_DECODERS: unknown {sorted(unknown)}; known: {known}")
+    return chosen
 
 
 def declarations() -> str:
@@ -39,8 +53,9 @@ ffi.set_source(
     sources=[os.path.relpath(source) for source in SOURCES],
     depends=[os.path.relpath(path) for path in (*HEADERS, Path(__file__))],
     include_dirs=[os.path.relpath(HERE)],
-    libraries=["curl", "crypto", "pthread"],
+    libraries=["curl", "crypto", "pthread", *(DECODERS[name] for name in decoders())],
     extra_compile_args=[*DEFINES, *HARDENING, *WARNINGS]
+    + [f"-DUPD_WITH_{name.upper()}" for name in decoders()]
     + (["-Werror"] if os.environ.get("UPDATER_WERROR") == "1" else []),
     extra_link_args=LINKING,
     py_limited_api=True,

@@ -1,84 +1,83 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The pump: three threads around a ring of buffers.
+ * The life of a pump: threads around a ring of buffers.
  *
- *     receive  source -> buffer          \
- *     digest   buffer -> MD5              > one ring, each buffer passes the three in this order
- *     write    buffer -> sink            /
+ *     receive  source -> buffer           \
+ *     digest   buffer -> MD5, [SHA-256]    > one ring, each buffer passes them in this order
+ *     store    buffer -> sink             /
  *
- * Order of writes, and what a power cut leaves:
+ * A compressed firmware has a second ring behind the first: there the storing thread decodes from
+ * one into the other, and the image's digest and its storing are threads of the second.
  *
- *     blank head, flush, read back       nothing that boots: the slot's head is zeros
- *     all but the head, read back        the same
- *     digest and length match            the same; a mismatch ends here
+ * Order of writes (store.c), and what a power cut leaves:
+ *
+ *     blank head, flush, read back       nothing that boots: the slot's head is blank
+ *     all but the head, read back        the same; the checkpoint says how far it is proven
+ *     digests and length match           the same; a mismatch ends here
  *     flush, read back the rest          the same
- *     head, flush, read back             before: zeros. After: the complete, verified image
+ *     head, flush, read back             before: blank. After: the complete, verified image
  *
- * The receiver starts beside the blanking but no byte is written before the head is proven blank,
- * as blanking is the first thing that the writing thread does. The digest is judged by the hashing
- * thread before it passes the last buffer on, so the writer cannot commit what did not match.
- *
- * The first failure is kept, stops the ring and ends every thread; the pump counts as ended only
- * when all three are gone, so that nobody still writes when the caller hears of the failure.
+ * The digests are judged before the last buffer is passed on, so that the storing thread cannot
+ * commit what did not match. The first failure is kept, stops the rings and ends every thread; the
+ * pump counts as ended only when all are gone, so that nobody still writes when the caller hears.
  */
+#define _GNU_SOURCE /* gettid's syscall numbers */
+#include "pump.h"
+
 #include <errno.h>
-#include <openssl/evp.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "ring.h"
-#include "sink.h"
-#include "source.h"
-
-#define MD5_SIZE 16
-#define THREADS 3
 #define MAX_RING ((size_t)1 << 30) /* of memory; fits a size_t of 32 bits */
+#define MTD_CHAR_MAJOR 90U
 
-struct upd_pump {
-	struct upd_ring ring;
-	struct upd_source *source;
-	struct upd_sink *sink; /* NULL: digest only */
-	EVP_MD_CTX *md5;
-	char wanted_md5[2 * MD5_SIZE + 1]; /* empty: not compared */
-	char md5_hex[2 * MD5_SIZE + 1];
-	uint64_t size;
-	size_t buffer_size;
-	int eventfd;
-	pthread_t threads[THREADS];
-	unsigned thread_count;
+/* linux/ioprio.h is younger than the C libraries in use */
+#define IOPRIO_WHO_PROCESS 1
+#define IOPRIO_CLASS_SHIFT 13
+#define IOPRIO_BEST_EFFORT 2
+#define IOPRIO_IDLE 3
+#define IO_PRIORITY_IDLE 8
 
-	atomic_int is_cancelled;
-	atomic_int phase;
-	_Atomic uint64_t received;
-	_Atomic uint64_t hashed;
-
-	pthread_mutex_t lock; /* guards what follows */
-	pthread_cond_t ended;
-	unsigned running;
-	struct upd_error failure;
-};
-
-/* Keep the first failure and stop everybody. */
-static void fail(struct upd_pump *pump, const struct upd_error *error)
+void upd_pump_fail(struct upd_pump *pump, const struct upd_error *error)
 {
 	pthread_mutex_lock(&pump->lock);
 	if (pump->failure.status == 0)
 		pump->failure = *error;
-	pthread_mutex_unlock(&pump->lock);
 	pump->is_cancelled = 1;
-	upd_ring_stop(&pump->ring);
+	pthread_cond_broadcast(&pump->ended);
+	upd_ring_stop(&pump->firmware);
+	upd_ring_stop(&pump->image); /* under the lock, as it may be about to open */
+	pthread_mutex_unlock(&pump->lock);
 }
 
-static void leave(struct upd_pump *pump)
+/* Of this thread alone. A priority that is refused is no reason not to install. */
+static void take_place(const struct upd_options *options)
+{
+	int class = options->io_priority == IO_PRIORITY_IDLE ? IOPRIO_IDLE : IOPRIO_BEST_EFFORT;
+	int level = options->io_priority == IO_PRIORITY_IDLE ? 0 : options->io_priority;
+
+	if (options->nice > 0)
+		setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + options->nice);
+	if (options->io_priority >= 0)
+		syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, class << IOPRIO_CLASS_SHIFT | level);
+}
+
+void upd_pump_enter(const struct upd_pump *pump, const char *name)
+{
+	prctl(PR_SET_NAME, name);
+	take_place(&pump->options);
+}
+
+void *upd_pump_leave(struct upd_pump *pump)
 {
 	const uint64_t one = 1;
 
@@ -90,182 +89,64 @@ static void leave(struct upd_pump *pump)
 		pthread_cond_broadcast(&pump->ended);
 	}
 	pthread_mutex_unlock(&pump->lock);
-}
-
-/* The object must end where the announced size does. */
-static int check_end(struct upd_pump *pump, struct upd_error *error)
-{
-	unsigned char more;
-	size_t len = 0;
-	int status;
-
-	if (pump->received < pump->size)
-		return upd_fail(error, UPD_LENGTH, "the object ended after %llu of %llu bytes",
-				(unsigned long long)pump->received, (unsigned long long)pump->size);
-	status = pump->source->ops->read(pump->source, &more, 1, &len, error);
-	if (status == 0 && len > 0)
-		status = upd_fail(error, UPD_LENGTH, "the object is longer than announced");
-	return status;
-}
-
-static int receive_one(struct upd_pump *pump, struct upd_buffer *buffer, struct upd_error *error)
-{
-	uint64_t left = pump->size - pump->received;
-	size_t wanted = left < pump->buffer_size ? (size_t)left : pump->buffer_size;
-	size_t len = 0;
-	int status = pump->source->ops->read(pump->source, buffer->bytes, wanted, &len, error);
-
-	if (status != 0)
-		return status;
-	buffer->used = len;
-	buffer->offset = pump->received;
-	pump->received += len;
-	buffer->is_last = len < wanted || pump->received == pump->size;
-	return buffer->is_last ? check_end(pump, error) : 0;
-}
-
-static void *receive_thread(void *context)
-{
-	struct upd_pump *pump = context;
-	struct upd_buffer *buffer;
-	struct upd_error error = { 0 };
-
-	prctl(PR_SET_NAME, "upd-receive");
-	while ((buffer = upd_ring_take(&pump->ring, UPD_FILL)) != NULL) {
-		int is_last;
-
-		if (receive_one(pump, buffer, &error) != 0) {
-			fail(pump, &error);
-			break;
-		}
-		is_last = buffer->is_last;
-		upd_ring_pass(&pump->ring, UPD_FILL);
-		if (is_last)
-			break;
-	}
-	leave(pump);
 	return NULL;
 }
 
-static int finish_digest(struct upd_pump *pump, struct upd_error *error)
+/* With signals blocked: they belong to the caller's threads. */
+int upd_pump_start(struct upd_pump *pump, void *(*body)(void *), struct upd_error *reterr)
 {
-	unsigned char md5[MD5_SIZE];
-
-	if (EVP_DigestFinal_ex(pump->md5, md5, NULL) != 1)
-		return upd_fail(error, UPD_RESOURCES, "libcrypto failed");
-	for (unsigned i = 0; i < MD5_SIZE; i++)
-		snprintf(pump->md5_hex + 2 * i, 3, "%02x", md5[i]);
-	if (pump->wanted_md5[0] != '\0' && strcmp(pump->md5_hex, pump->wanted_md5) != 0)
-		return upd_fail(error, UPD_DIGEST, "MD5 is %s, announced was %s", pump->md5_hex,
-				pump->wanted_md5);
-	return 0;
-}
-
-static int digest_one(struct upd_pump *pump, const struct upd_buffer *buffer,
-		      struct upd_error *error)
-{
-	if (EVP_DigestUpdate(pump->md5, buffer->bytes, buffer->used) != 1)
-		return upd_fail(error, UPD_RESOURCES, "libcrypto failed");
-	pump->hashed += buffer->used;
-	return buffer->is_last ? finish_digest(pump, error) : 0;
-}
-
-static void *digest_thread(void *context)
-{
-	struct upd_pump *pump = context;
-	struct upd_buffer *buffer;
-	struct upd_error error = { 0 };
-
-	prctl(PR_SET_NAME, "upd-digest");
-	while ((buffer = upd_ring_take(&pump->ring, UPD_HASH)) != NULL) {
-		int is_last;
-
-		if (digest_one(pump, buffer, &error) != 0) {
-			fail(pump, &error);
-			break;
-		}
-		is_last = buffer->is_last;
-		upd_ring_pass(&pump->ring, UPD_HASH);
-		if (is_last)
-			break;
-	}
-	leave(pump);
-	return NULL;
-}
-
-/* Everything from the blank head to the stored one. */
-static int write_image(struct upd_pump *pump, struct upd_error *error)
-{
-	struct upd_sink *sink = pump->sink;
-	struct upd_buffer *buffer;
-	int is_last = 0;
-	int status = sink ? sink->ops->blank(sink, error) : 0;
-
-	pump->phase = UPD_PHASE_RECEIVING;
-	while (status == 0 && !is_last) {
-		buffer = upd_ring_take(&pump->ring, UPD_WRITE);
-		if (!buffer)
-			return UPD_MORE; /* another thread has failed and said why */
-		if (sink)
-			status = sink->ops->write(sink, buffer->bytes, buffer->used, error);
-		is_last = buffer->is_last;
-		upd_ring_pass(&pump->ring, UPD_WRITE);
-	}
-	pump->phase = UPD_PHASE_VERIFYING;
-	if (status == 0 && sink)
-		status = sink->ops->settle(sink, error);
-	if (status == 0 && pump->is_cancelled)
-		return UPD_MORE;
-	if (status == 0 && sink)
-		status = sink->ops->commit(sink, error);
-	return status;
-}
-
-static void *write_thread(void *context)
-{
-	struct upd_pump *pump = context;
-	struct upd_error error = { 0 };
-	int status;
-
-	prctl(PR_SET_NAME, "upd-write");
-	status = write_image(pump, &error);
-	if (status < 0)
-		fail(pump, &error);
-	else if (status == UPD_DONE)
-		pump->phase = UPD_PHASE_DONE;
-	leave(pump);
-	return NULL;
-}
-
-/* Start all threads with signals blocked: they belong to the caller's. */
-static int start(struct upd_pump *pump, struct upd_error *reterr)
-{
-	static void *(*const bodies[THREADS])(void *) = { write_thread, digest_thread,
-							  receive_thread };
 	sigset_t all, before;
-	int status = 0;
+	int status;
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	pump->running = THREADS;
-	for (unsigned i = 0; i < THREADS && status == 0; i++) {
-		status = pthread_create(&pump->threads[i], NULL, bodies[i], pump);
-		if (status == 0)
-			pump->thread_count++;
+	pthread_mutex_lock(&pump->lock);
+	status = pthread_create(&pump->threads[pump->thread_count], NULL, body, pump);
+	if (status == 0) {
+		pump->thread_count++;
+		pump->running++;
 	}
+	pthread_mutex_unlock(&pump->lock);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return status ? upd_fail(reterr, UPD_RESOURCES, "no thread: error %d", status) : 0;
 }
 
+/* --- open ------------------------------------------------------------------------------------- */
+
+static int is_hex_wrong(const char *text, size_t digits)
+{
+	return text && (strlen(text) != digits || strspn(text, "0123456789abcdef") != digits);
+}
+
 static int check_options(const struct upd_options *options, struct upd_error *reterr)
 {
-	if (!options->source || options->size == 0 || options->buffers < 3 ||
-	    options->buffer_size == 0 || options->buffer_size % UPD_ALIGNMENT != 0 ||
+	const char *sha256 = options->sha256 && options->sha256[0] ? options->sha256 : NULL;
+
+	if (!options->source || options->buffers < 3 || options->buffer_size == 0 ||
+	    options->buffer_size % UPD_ALIGNMENT != 0 ||
 	    options->buffer_size > MAX_RING / options->buffers || options->size > INT64_MAX ||
-	    options->stall_timeout_ms == 0 ||
-	    (options->md5 && strlen(options->md5) != 2 * MD5_SIZE))
+	    options->image_size > INT64_MAX || options->stall_timeout_ms == 0 ||
+	    options->attempts == 0 || options->nice < 0 || options->nice > 19 ||
+	    options->io_priority < -1 || options->io_priority > IO_PRIORITY_IDLE ||
+	    is_hex_wrong(options->md5, 32) || is_hex_wrong(sha256, 64))
 		return upd_fail(reterr, UPD_OPTIONS, "options make no sense");
 	return 0;
+}
+
+/* What kind of thing a path is decides who reads or writes it. */
+enum kind { KIND_FILE, KIND_BLOCK, KIND_MTD, KIND_CHAR };
+
+static enum kind kind_of(const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) != 0)
+		return KIND_FILE; /* whoever opens it says what is wrong, or makes it */
+	if (S_ISBLK(st.st_mode))
+		return KIND_BLOCK;
+	if (S_ISCHR(st.st_mode))
+		return major(st.st_rdev) == MTD_CHAR_MAJOR ? KIND_MTD : KIND_CHAR;
+	return KIND_FILE;
 }
 
 static int open_source(struct upd_pump *pump, const struct upd_options *options,
@@ -273,23 +154,90 @@ static int open_source(struct upd_pump *pump, const struct upd_options *options,
 {
 	if (strstr(options->source, "://"))
 		return upd_source_http_open(options, &pump->is_cancelled, &pump->source, reterr);
+	if (kind_of(options->source) == KIND_MTD)
+		return upd_source_mtd_open(options, &pump->is_cancelled, &pump->source, reterr);
 	return upd_source_file_open(options, &pump->is_cancelled, &pump->source, reterr);
+}
+
+static int open_sink(struct upd_pump *pump, const struct upd_options *options,
+		     struct upd_error *reterr)
+{
+	switch (kind_of(options->device)) {
+	case KIND_BLOCK:
+		return upd_sink_block_open(options, &pump->sink, reterr);
+	case KIND_MTD:
+		return upd_sink_mtd_open(options, &pump->sink, reterr);
+	case KIND_CHAR:
+		return upd_sink_ubi_open(options, &pump->sink, reterr);
+	default:
+		return upd_sink_file_open(options, &pump->sink, reterr);
+	}
+}
+
+/* A checkpoint that cannot be kept costs a repeated download after a cut, and nothing else. */
+static void open_checkpoint(struct upd_pump *pump, const struct upd_options *options)
+{
+	struct upd_error ignored = { 0 };
+	struct upd_image_id id;
+
+	if (!options->checkpoint || !options->md5 || options->size == 0 || !pump->sink ||
+	    !pump->sink->ops->resume)
+		return;
+	id = (struct upd_image_id){ .medium = pump->sink->identity,
+				    .capacity = pump->sink->capacity,
+				    .size = options->size,
+				    .head_size = pump->sink->head_size };
+	for (unsigned i = 0; i < sizeof(id.md5); i++) {
+		const char digits[3] = { options->md5[2 * i], options->md5[2 * i + 1], '\0' };
+
+		id.md5[i] = (unsigned char)strtoul(digits, NULL, 16);
+	}
+	upd_checkpoint_open(options->checkpoint, &id, &pump->checkpoint, &ignored);
+}
+
+static int open_digests(struct upd_pump *pump, const struct upd_options *options)
+{
+	if (upd_digest_open(&pump->md5, "MD5", EVP_md5(), options->md5) != 0 ||
+	    upd_digest_open(&pump->image_md5, "MD5", EVP_md5(), NULL) != 0)
+		return -1;
+	return options->sha256
+		       ? upd_digest_open(&pump->sha256, "SHA-256", EVP_sha256(), options->sha256)
+		       : 0;
 }
 
 static int open_parts(struct upd_pump *pump, const struct upd_options *options,
 		      struct upd_error *reterr)
 {
+	unsigned stages = options->sha256 ? 4 : 3;
 	int status = 0;
 
 	pump->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	pump->md5 = EVP_MD_CTX_new();
-	if (pump->eventfd < 0 || !pump->md5 || EVP_DigestInit_ex(pump->md5, EVP_md5(), NULL) != 1 ||
-	    upd_ring_open(&pump->ring, options->buffers, options->buffer_size) != 0)
+	if (pump->eventfd < 0 || open_digests(pump, options) != 0 ||
+	    upd_ring_open(&pump->firmware, options->buffers, options->buffer_size, stages) != 0)
 		return upd_fail(reterr, UPD_RESOURCES, "no memory");
 	if (options->device)
-		status = upd_sink_block_open(options, &pump->sink, reterr);
+		status = open_sink(pump, options, reterr);
 	if (status == 0)
 		status = open_source(pump, options, reterr);
+	if (status == 0)
+		open_checkpoint(pump, options);
+	return status;
+}
+
+/* The storing thread first: it says where the receiver begins. */
+static int start(struct upd_pump *pump, struct upd_error *reterr)
+{
+	int status;
+
+	pump->running = 1; /* this one: the pump has not ended before all of them have begun */
+	status = upd_pump_start(pump, upd_store_thread, reterr);
+	if (status == 0)
+		status = upd_pump_start(pump, upd_md5_thread, reterr);
+	if (status == 0 && pump->sha256.context)
+		status = upd_pump_start(pump, upd_sha256_thread, reterr);
+	if (status == 0)
+		status = upd_pump_start(pump, upd_receive_thread, reterr);
+	upd_pump_leave(pump);
 	return status;
 }
 
@@ -318,11 +266,9 @@ int upd_pump_open(const struct upd_options *options, struct upd_pump **ret,
 		return upd_fail(reterr, UPD_RESOURCES, "no memory");
 	init_waiting(pump);
 	pump->eventfd = -1;
-	pump->size = options->size;
-	pump->buffer_size = options->buffer_size;
-	if (options->md5)
-		memcpy(pump->wanted_md5, options->md5, sizeof(pump->wanted_md5));
+	pump->options = *options;
 	status = open_parts(pump, options, reterr);
+	pump->phase = pump->checkpoint ? UPD_PHASE_RESUMING : UPD_PHASE_CONNECTING;
 	if (status == 0)
 		status = start(pump, reterr);
 	if (status != 0) {
@@ -332,6 +278,8 @@ int upd_pump_open(const struct upd_options *options, struct upd_pump **ret,
 	*ret = pump;
 	return 0;
 }
+
+/* --- step, close ------------------------------------------------------------------------------ */
 
 int upd_pump_fd(const struct upd_pump *pump)
 {
@@ -352,6 +300,31 @@ static struct timespec after_ms(int timeout_ms)
 	return at;
 }
 
+static void tell(const struct upd_pump *pump, struct upd_progress *ret)
+{
+	const struct upd_sink *sink = pump->sink;
+
+	*ret = (struct upd_progress){
+		.phase = pump->phase,
+		.format = pump->format,
+		.size = pump->source->size,
+		.received = pump->received,
+		.hashed = pump->hashed,
+		.retries = pump->source->retries,
+	};
+	ret->resumed = ret->phase > UPD_PHASE_RESUMING ? pump->resumed : pump->reread;
+	if (!sink)
+		return;
+	ret->written = sink->written;
+	ret->verified = sink->verified;
+	ret->identical = sink->identical;
+	ret->zeroed = sink->zeroed;
+	ret->bad_blocks = sink->bad_blocks;
+	/* whole sectors are verified, and a whole head, which is looked at after the rest */
+	if (ret->phase >= UPD_PHASE_VERIFYING && ret->verified > ret->written)
+		ret->verified = ret->written;
+}
+
 int upd_pump_step(struct upd_pump *pump, int timeout_ms, struct upd_progress *ret,
 		  struct upd_error *reterr)
 {
@@ -369,38 +342,61 @@ int upd_pump_step(struct upd_pump *pump, int timeout_ms, struct upd_progress *re
 		status = UPD_DONE;
 	}
 	pthread_mutex_unlock(&pump->lock);
-	*ret = (struct upd_progress){
-		.phase = pump->phase,
-		.received = pump->received,
-		.hashed = pump->hashed,
-		.written = pump->sink ? pump->sink->written : 0,
-		.verified = pump->sink ? pump->sink->verified : 0,
-	};
-	if (ret->verified > pump->size) /* whole sectors are, and a whole head */
-		ret->verified = pump->size;
+	tell(pump, ret);
 	return status;
 }
 
-void upd_pump_hexdigest(const struct upd_pump *pump, char *ret)
+void upd_pump_hexdigests(const struct upd_pump *pump, struct upd_hexdigests *ret)
 {
-	memcpy(ret, pump->md5_hex, sizeof(pump->md5_hex));
+	const char *image = pump->format == UPD_FORMAT_RAW ? pump->md5.hex : pump->image_md5.hex;
+
+	memcpy(ret->md5, pump->md5.hex, sizeof(ret->md5));
+	memcpy(ret->sha256, pump->sha256.hex, sizeof(ret->sha256));
+	memcpy(ret->image_md5, image, sizeof(ret->image_md5));
+}
+
+static void stop(struct upd_pump *pump)
+{
+	const struct upd_error nobody_asks = { .status = UPD_TRANSPORT };
+
+	upd_pump_fail(pump, &nobody_asks);
+	for (unsigned i = 0;; i++) {
+		unsigned count;
+
+		pthread_mutex_lock(&pump->lock);
+		count = pump->thread_count; /* the storing thread may have started others */
+		pthread_mutex_unlock(&pump->lock);
+		if (i >= count)
+			break;
+		pthread_join(pump->threads[i], NULL);
+	}
+}
+
+/* Whether what was written so far is of no use to a later try. */
+static int is_futile(int status)
+{
+	return status == UPD_AGAIN || status == UPD_DIGEST || status == UPD_LENGTH;
 }
 
 void upd_pump_close(struct upd_pump *pump)
 {
 	if (!pump)
 		return;
-	pump->is_cancelled = 1;
-	if (pump->ring.memory)
-		upd_ring_stop(&pump->ring);
-	for (unsigned i = 0; i < pump->thread_count; i++)
-		pthread_join(pump->threads[i], NULL);
+	stop(pump);
+	if (is_futile(pump->failure.status))
+		upd_forget(pump);
 	if (pump->source)
 		pump->source->ops->close(pump->source);
+	if (pump->decoder)
+		pump->decoder->ops->close(pump->decoder);
 	if (pump->sink)
 		pump->sink->ops->close(pump->sink);
-	EVP_MD_CTX_free(pump->md5);
-	upd_ring_close(&pump->ring);
+	upd_checkpoint_close(pump->checkpoint);
+	EVP_MD_CTX_free(pump->md5.context);
+	EVP_MD_CTX_free(pump->sha256.context);
+	EVP_MD_CTX_free(pump->image_md5.context);
+	upd_ring_close(&pump->firmware);
+	upd_ring_close(&pump->image);
 	if (pump->eventfd >= 0)
 		close(pump->eventfd);
 	pthread_cond_destroy(&pump->ended);

@@ -4,9 +4,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-int upd_ring_open(struct upd_ring *ring, unsigned count, size_t buffer_size)
+int upd_ring_open(struct upd_ring *ring, unsigned count, size_t buffer_size, unsigned stages)
 {
-	*ring = (struct upd_ring){ .count = count, .buffer_size = buffer_size };
+	*ring = (struct upd_ring){ .count = count, .buffer_size = buffer_size, .stages = stages };
 	ring->buffers = calloc(count, sizeof(*ring->buffers));
 	ring->memory = aligned_alloc(UPD_ALIGNMENT, (size_t)count * buffer_size);
 	if (!ring->buffers || !ring->memory)
@@ -28,14 +28,14 @@ no_memory:
 	return -ENOMEM;
 }
 
-static int is_ready(const struct upd_ring *ring, enum upd_stage stage)
+static int is_ready(const struct upd_ring *ring, unsigned stage)
 {
-	if (stage == UPD_FILL)
-		return ring->passed[UPD_FILL] - ring->passed[UPD_WRITE] < ring->count;
+	if (stage == 0)
+		return ring->passed[0] - ring->passed[ring->stages - 1] < ring->count;
 	return ring->passed[stage - 1] > ring->passed[stage];
 }
 
-struct upd_buffer *upd_ring_take(struct upd_ring *ring, enum upd_stage stage)
+struct upd_buffer *upd_ring_take(struct upd_ring *ring, unsigned stage)
 {
 	struct upd_buffer *buffer = NULL;
 
@@ -48,7 +48,7 @@ struct upd_buffer *upd_ring_take(struct upd_ring *ring, enum upd_stage stage)
 	return buffer;
 }
 
-void upd_ring_pass(struct upd_ring *ring, enum upd_stage stage)
+void upd_ring_pass(struct upd_ring *ring, unsigned stage)
 {
 	pthread_mutex_lock(&ring->lock);
 	ring->passed[stage]++;
@@ -58,6 +58,8 @@ void upd_ring_pass(struct upd_ring *ring, enum upd_stage stage)
 
 void upd_ring_stop(struct upd_ring *ring)
 {
+	if (!ring->memory)
+		return;
 	pthread_mutex_lock(&ring->lock);
 	ring->is_stopped = 1;
 	pthread_cond_broadcast(&ring->moved);

@@ -3,50 +3,35 @@
  * An http(s) object as a source, by libcurl's multi interface: read() runs the transfer only while
  * bytes are wanted, so that a slow medium slows the network down and is not mistaken for a stall.
  *
- * Refused before a byte is given: a status other than 200, a Content-Length other than announced, a
- * scheme that was not allowed, also by a redirect. Bytes beyond the announced size are an error as
- * soon as the first of them arrives. The URL is secret and stays out of every message, and so does
- * every word of the server's.
+ * What breaks off is made good: after a pause the rest of the object is asked for, and taken only
+ * if it is the rest of the same object (http_judge.c). Pauses grow and are random, so that a fleet
+ * does not come back all at once; a server that names a time is heard. Attempts in a row that bring
+ * nothing are counted and timed, and end it.
+ *
+ * Bytes beyond the announced size are an error as soon as the first of them arrives. The URL is
+ * secret and stays out of every message, and so does every word of the server's.
  *
  * A server cannot hold the device for ever: the time spent waiting for it is cut into windows, each
  * of which ends when enough bytes have come and fails when they have not in stall_timeout_ms. Name
  * look-up, redirects and headers belong to the first window, the end of the object to the last.
  */
-#include <curl/curl.h>
+#define _GNU_SOURCE /* getrandom */
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
+#include <sys/random.h>
 #include <time.h>
 
-#include "source.h"
+#include "http_source.h"
 
 #define SPILL_SIZE ((size_t)256 << 10)
-#define POLL_MS 100 /* bounds how long a cancel goes unnoticed */
-#define MAX_REDIRECTS 5L
-#define MIN_BYTES_PER_S 256U /* a modem on a bad day gives more */
+#define POLL_MS 100		   /* bounds how long a cancel goes unnoticed */
+#define MIN_BYTES_PER_S 256U	   /* a modem on a bad day gives more */
+#define PROGRESS_BYTES (64U << 10) /* fewer do not make an attempt count as one that brought some  \
+				    */
 #define MAX_HEADER_BYTES ((size_t)128 << 10)
-
-struct http_source {
-	struct upd_source base;
-	CURL *easy;
-	CURLM *multi;
-	uint64_t size;
-	size_t header_bytes; /* of all answers, with interim ones, redirects and trailers */
-	uint64_t received;
-	uint64_t window_start; /* what had been received when the window began */
-	int64_t window_ms;     /* waited in it */
-	unsigned stall_timeout_ms;
-	unsigned char *want; /* where bytes go now */
-	size_t room;
-	unsigned char *spill; /* what came beyond the wanted bytes */
-	size_t spilled;
-	int allows_plaintext; /* once on https a transfer stays there, whatever was allowed */
-	int is_paused;
-	int is_done;
-	CURLcode result;
-	struct upd_error refusal; /* set by take(): why it stopped the transfer */
-};
+#define MAX_RETRY_AFTER_MS ((uint64_t)24 * 3600 * 1000)
 
 static int64_t now_ms(void)
 {
@@ -56,31 +41,9 @@ static int64_t now_ms(void)
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* Statuses that trying again does not cure; 401 and 403 may be cured by a fresh URL. */
-static int is_permanent(long status)
-{
-	return status >= 400 && status < 500 && status != 408 && status != 429;
-}
+/* --- libcurl's callbacks ---------------------------------------------------------------------- */
 
-static int check_status(struct http_source *http, struct upd_error *reterr)
-{
-	long status = 0;
-	curl_off_t length = -1;
-
-	curl_easy_getinfo(http->easy, CURLINFO_RESPONSE_CODE, &status);
-	curl_easy_getinfo(http->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
-	reterr->http_status = status;
-	if (status != 200)
-		return upd_fail(reterr, is_permanent(status) ? UPD_HTTP : UPD_TRANSPORT,
-				"the server answered with status %ld", status);
-	if (length >= 0 && (uint64_t)length != http->size)
-		return upd_fail(reterr, UPD_LENGTH,
-				"the object has %lld bytes, %llu were announced", (long long)length,
-				(unsigned long long)http->size);
-	return 0;
-}
-
-/* libcurl's header callback: libcurl keeps every header, and by itself it would keep any number. */
+/* libcurl keeps every header, and by itself it would keep any number. */
 static size_t take_header(char *bytes, size_t one, size_t len, void *context)
 {
 	struct http_source *http = context;
@@ -95,23 +58,25 @@ static size_t take_header(char *bytes, size_t one, size_t len, void *context)
 	return len;
 }
 
-/* libcurl's write callback: fill what is wanted, spill the rest, pause when the spill is full. */
+/* Fill what is wanted, spill the rest, pause when the spill is full. */
 static size_t take(char *bytes, size_t one, size_t len, void *context)
 {
 	struct http_source *http = context;
 	size_t now;
 
 	(void)one;
-	if (http->received == 0 && check_status(http, &http->refusal) != 0)
+	if (!http->is_judged && upd_http_judge_answer(http, &http->refusal) != 0)
 		return 0;
+	if (http->is_ended)
+		return len; /* the words that go with status 416 */
 	if (http->spilled > 0 || http->room == 0) {
 		http->is_paused = 1;
 		return CURL_WRITEFUNC_PAUSE;
 	}
-	if (len > http->size - http->received) {
+	if (http->base.size && len > http->base.size - http->received) {
 		upd_fail(&http->refusal, UPD_LENGTH,
 			 "the object is longer than the %llu bytes announced",
-			 (unsigned long long)http->size);
+			 (unsigned long long)http->base.size);
 		return 0;
 	}
 	now = len < http->room ? len : http->room;
@@ -126,66 +91,38 @@ static size_t take(char *bytes, size_t one, size_t len, void *context)
 	return len;
 }
 
-/*
- * Whether the protocol says where the object ends. HTTP/1 may leave that to the connection's end,
- * and then an object that broke off looks like one that is whole.
- */
-static int has_end(struct http_source *http)
+/* --- one connection --------------------------------------------------------------------------- */
+
+/* Ask for the object from http->received on. */
+static int ask(struct http_source *http, struct upd_error *reterr)
 {
-	struct curl_header *header;
-	curl_off_t length = -1;
-	long version = 0;
+	char range[32];
+	char condition[UPD_VALIDATOR_SIZE + 16];
+	struct curl_slist *headers = NULL;
 
-	curl_easy_getinfo(http->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
-	curl_easy_getinfo(http->easy, CURLINFO_HTTP_VERSION, &version);
-	return length >= 0 || version >= CURL_HTTP_VERSION_2_0 ||
-	       curl_easy_header(http->easy, "Transfer-Encoding", 0, CURLH_HEADER, -1, &header) ==
-		       CURLHE_OK;
-}
-
-static int has_scheme(const char *url, const char *scheme)
-{
-	return strncasecmp(url, scheme, strlen(scheme)) == 0;
-}
-
-/* libcurl has one code for a URL of a refused kind and for an answer that is no HTTP. */
-static int is_url_refused(struct http_source *http)
-{
-	const char *url = NULL; /* the one that a redirect led to, if one did */
-
-	curl_easy_getinfo(http->easy, CURLINFO_EFFECTIVE_URL, &url);
-	return !url || (!has_scheme(url, "https:") &&
-			!(http->allows_plaintext && has_scheme(url, "http:")));
-}
-
-/* Say why libcurl stopped, or 0 if the object came to its end. */
-static int judge(struct http_source *http, struct upd_error *reterr)
-{
-	if (http->refusal.status != 0) {
-		*reterr = http->refusal;
-		return reterr->status;
+	snprintf(range, sizeof(range), "%llu-", (unsigned long long)http->received);
+	if (http->received > 0 && http->base.validator[0]) {
+		snprintf(condition, sizeof(condition), "If-Range: %s", http->base.validator);
+		headers = curl_slist_append(NULL, condition);
+		if (!headers)
+			return upd_fail(reterr, UPD_RESOURCES, "no memory");
 	}
-	switch (http->result) {
-	case CURLE_OK:
-	case CURLE_HTTP_RETURNED_ERROR:
-		break;
-	case CURLE_UNSUPPORTED_PROTOCOL:
-		if (!is_url_refused(http))
-			return upd_fail(reterr, UPD_TRANSPORT, "the server does not speak HTTP");
-		/* fall through */
-	case CURLE_URL_MALFORMAT:
-		return upd_fail(reterr, UPD_SCHEME,
-				"the URL or a redirect is of a kind that is refused");
-	default: /* also CURLE_OUT_OF_MEMORY, which is what a header that is too long is called */
-		return upd_fail(reterr, UPD_TRANSPORT, "the transfer failed: %s",
-				curl_easy_strerror(http->result));
+	http->asked = http->received;
+	http->is_judged = http->is_paused = http->is_done = 0;
+	http->header_bytes = 0;
+	http->retry_after_ms = 0;
+	http->refusal = (struct upd_error){ 0 };
+	http->window_start = http->received;
+	http->window_ms = 0;
+	if (curl_easy_setopt(http->easy, CURLOPT_RANGE, http->received ? range : NULL) !=
+		    CURLE_OK ||
+	    curl_easy_setopt(http->easy, CURLOPT_HTTPHEADER, headers) != CURLE_OK ||
+	    curl_multi_add_handle(http->multi, http->easy) != CURLM_OK) {
+		curl_slist_free_all(headers);
+		return upd_fail(reterr, UPD_RESOURCES, "libcurl cannot be set up");
 	}
-	if (http->received == 0 && check_status(http, reterr) != 0)
-		return reterr->status;
-	if (http->received != http->size)
-		return upd_fail(reterr, has_end(http) ? UPD_LENGTH : UPD_TRANSPORT,
-				"the object ended after %llu of %llu bytes",
-				(unsigned long long)http->received, (unsigned long long)http->size);
+	curl_slist_free_all(http->headers);
+	http->headers = headers;
 	return 0;
 }
 
@@ -196,7 +133,7 @@ static int check_pace(struct http_source *http, int64_t ms, struct upd_error *re
 	uint64_t enough = (uint64_t)http->stall_timeout_ms * MIN_BYTES_PER_S / 1000 + 1;
 
 	http->window_ms += ms;
-	if (came >= enough || (came > 0 && http->window_start == 0)) {
+	if (came >= enough || (came > 0 && http->window_start == http->asked)) {
 		http->window_start = http->received;
 		http->window_ms = 0;
 	} else if (http->window_ms > http->stall_timeout_ms) {
@@ -224,7 +161,7 @@ static int turn(struct http_source *http, struct upd_error *reterr)
 	if (code != CURLM_OK)
 		return upd_fail(reterr, UPD_RESOURCES, "libcurl: %s", curl_multi_strerror(code));
 	/* a refusal while a pause ends is told to nobody but us */
-	return http->is_done || http->refusal.status ? judge(http, reterr) : 0;
+	return http->is_done || http->refusal.status ? upd_http_judge_end(http, reterr) : 0;
 }
 
 static void drain_spill(struct http_source *http)
@@ -239,42 +176,129 @@ static void drain_spill(struct http_source *http)
 }
 
 /* Let the transfer run until what is wanted is there, or the object has ended. */
-static int fill(struct http_source *http, struct upd_error *reterr)
+static int run(struct http_source *http, struct upd_error *reterr)
 {
 	int64_t before_ms = now_ms(), at_ms;
 	int status = 0;
 
-	while (status == 0 && http->room > 0 && !http->is_done) {
+	while (status == 0 && http->room > 0 && !http->is_ended) {
 		if (*http->base.is_cancelled)
-			return upd_fail(reterr, UPD_TRANSPORT, "cancelled");
+			return upd_fail(reterr, UPD_RESOURCES, "cancelled");
 		if (http->is_paused) {
 			http->is_paused = 0;
 			curl_easy_pause(http->easy, CURLPAUSE_CONT);
 		}
 		status = turn(http, reterr);
 		at_ms = now_ms();
-		if (status == 0)
+		if (status == 0 && !http->is_ended)
 			status = check_pace(http, at_ms - before_ms, reterr);
 		before_ms = at_ms;
 	}
 	return status;
 }
 
+/* --- again ------------------------------------------------------------------------------------ */
+
+/* Exponential, with full jitter. */
+static uint64_t backoff_ms(const struct http_source *http)
+{
+	uint64_t longest = http->backoff_ms, random = 0;
+
+	for (unsigned i = 1; i < http->failures && longest < http->backoff_limit_ms; i++)
+		longest *= 2;
+	if (longest > http->backoff_limit_ms)
+		longest = http->backoff_limit_ms;
+	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != (ssize_t)sizeof(random))
+		random = (uint64_t)now_ms(); /* it spreads load and guards nothing */
+	return random % (longest + 1);
+}
+
+static int wait_ms(const struct http_source *http, uint64_t ms, struct upd_error *reterr)
+{
+	const int64_t end_ms = now_ms() + (int64_t)ms;
+	const struct timespec nap = { .tv_nsec = 50 * 1000000L };
+
+	while (now_ms() < end_ms) {
+		if (*http->base.is_cancelled)
+			return upd_fail(reterr, UPD_RESOURCES, "cancelled");
+		nanosleep(&nap, NULL);
+	}
+	return 0;
+}
+
+/* How long to wait before the next attempt; negative status: there is none. */
+static int next_pause(struct http_source *http, uint64_t *ret_ms, const struct upd_error *error)
+{
+	if (http->received - http->failures_at >= PROGRESS_BYTES)
+		http->failures = 0;
+	if (http->failures++ == 0)
+		http->failing_since_ms = now_ms();
+	http->failures_at = http->received;
+	*ret_ms = backoff_ms(http);
+	if (http->retry_after_ms > *ret_ms)
+		*ret_ms = http->retry_after_ms;
+	if (http->failures >= http->attempts || *ret_ms > MAX_RETRY_AFTER_MS)
+		return error->status;
+	if (http->retry_time_ms &&
+	    (uint64_t)(now_ms() - http->failing_since_ms) + *ret_ms > http->retry_time_ms)
+		return error->status;
+	return 0;
+}
+
+/* After a failure: begin another attempt, or keep the failure as the last one. */
+static int again(struct http_source *http, struct upd_error *reterr)
+{
+	uint64_t pause_ms;
+	int status = next_pause(http, &pause_ms, reterr);
+
+	if (status != 0)
+		return status;
+	/* a connection that stands still is of no use to anybody meanwhile */
+	curl_multi_remove_handle(http->multi, http->easy);
+	status = wait_ms(http, pause_ms, reterr);
+	if (status != 0)
+		return status;
+	*reterr = (struct upd_error){ 0 };
+	http->base.retries++;
+	return ask(http, reterr);
+}
+
 static int http_read(struct upd_source *source, unsigned char *buf, size_t len, size_t *ret,
 		     struct upd_error *reterr)
 {
 	struct http_source *http = (struct http_source *)source;
-	int status;
+	int status = 0;
 
+	if (!http->is_begun) {
+		http->is_begun = 1;
+		status = ask(http, reterr);
+	}
 	http->want = buf;
 	http->room = len;
 	drain_spill(http);
-	status = fill(http, reterr);
-	if (status != 0)
+	while (status == 0 && http->room > 0 && !http->is_ended) {
+		status = run(http, reterr);
+		if (status == UPD_TRANSPORT)
+			status = again(http, reterr);
+	}
+	if (status != 0 && reterr->http_status == 0)
 		curl_easy_getinfo(http->easy, CURLINFO_RESPONSE_CODE, &reterr->http_status);
 	*ret = len - http->room;
 	return status;
 }
+
+static int http_seek(struct upd_source *source, uint64_t offset, const char *validator,
+		     struct upd_error *reterr)
+{
+	struct http_source *http = (struct http_source *)source;
+
+	(void)reterr;
+	http->received = http->failures_at = offset;
+	snprintf(http->base.validator, sizeof(http->base.validator), "%s", validator);
+	return 0;
+}
+
+/* --- life ------------------------------------------------------------------------------------- */
 
 static void http_close(struct upd_source *source)
 {
@@ -286,11 +310,14 @@ static void http_close(struct upd_source *source)
 		curl_easy_cleanup(http->easy);
 	if (http->multi)
 		curl_multi_cleanup(http->multi);
+	curl_slist_free_all(http->headers);
 	free(http->spill);
 	free(http);
 }
 
-static const struct upd_source_ops http_ops = { .read = http_read, .close = http_close };
+static const struct upd_source_ops http_ops = { .read = http_read,
+						.close = http_close,
+						.seek = http_seek };
 
 static void initialise(void)
 {
@@ -306,15 +333,15 @@ static CURLcode configure(struct http_source *http, const struct upd_options *op
 #define SET(option, value) code = code ? code : curl_easy_setopt(easy, option, value)
 	SET(CURLOPT_PROTOCOLS_STR, schemes); /* of redirects too */
 	SET(CURLOPT_FOLLOWLOCATION, 1L);
-	SET(CURLOPT_MAXREDIRS, MAX_REDIRECTS);
+	SET(CURLOPT_MAXREDIRS, (long)options->max_redirects);
 	SET(CURLOPT_NOSIGNAL, 1L);
-	SET(CURLOPT_FAILONERROR, 1L);
 	SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
 	SET(CURLOPT_ACCEPT_ENCODING, "identity");
 	SET(CURLOPT_HTTP_CONTENT_DECODING, 0L); /* the digest covers what was sent */
 	SET(CURLOPT_USERAGENT, "updater");
 	SET(CURLOPT_BUFFERSIZE, (long)SPILL_SIZE);
 	SET(CURLOPT_CONNECTTIMEOUT_MS, (long)options->connect_timeout_ms);
+	SET(CURLOPT_MAX_RECV_SPEED_LARGE, (curl_off_t)options->bandwidth);
 	SET(CURLOPT_HEADERFUNCTION, take_header);
 	SET(CURLOPT_HEADERDATA, http);
 	SET(CURLOPT_WRITEFUNCTION, take);
@@ -326,8 +353,23 @@ static CURLcode configure(struct http_source *http, const struct upd_options *op
 		SET(CURLOPT_CAINFO, options->ca_file);
 		SET(CURLOPT_CAPATH, NULL); /* or the system's folder would be trusted beside it */
 	}
+	SET(CURLOPT_SSLCERT, options->client_cert);
+	SET(CURLOPT_SSLKEY, options->client_key);
 #undef SET
 	return code;
+}
+
+static void take_limits(struct http_source *http, const struct upd_options *options)
+{
+	http->base.size = options->size;
+	http->is_compared = options->md5 || (options->sha256 && options->sha256[0]);
+	http->stall_timeout_ms = options->stall_timeout_ms;
+	http->attempts = options->attempts;
+	http->backoff_ms = options->backoff_ms;
+	http->backoff_limit_ms = options->backoff_limit_ms;
+	http->retry_time_ms = options->retry_time_ms;
+	http->allows_plaintext =
+		options->allow_plaintext && upd_http_has_scheme(options->source, "http:");
 }
 
 int upd_source_http_open(const struct upd_options *options, const atomic_int *is_cancelled,
@@ -339,15 +381,13 @@ int upd_source_http_open(const struct upd_options *options, const atomic_int *is
 	pthread_once(&once, initialise);
 	if (!http)
 		return upd_fail(reterr, UPD_RESOURCES, "no memory");
-	http->base = (struct upd_source){ .ops = &http_ops, .is_cancelled = is_cancelled };
-	http->size = options->size;
-	http->stall_timeout_ms = options->stall_timeout_ms;
-	http->allows_plaintext = options->allow_plaintext && has_scheme(options->source, "http:");
+	http->base.ops = &http_ops;
+	http->base.is_cancelled = is_cancelled;
+	take_limits(http, options);
 	http->spill = malloc(SPILL_SIZE);
 	http->easy = curl_easy_init();
 	http->multi = curl_multi_init();
-	if (!http->spill || !http->easy || !http->multi || configure(http, options) != CURLE_OK ||
-	    curl_multi_add_handle(http->multi, http->easy) != CURLM_OK) {
+	if (!http->spill || !http->easy || !http->multi || configure(http, options) != CURLE_OK) {
 		http_close((struct upd_source *)http);
 		return upd_fail(reterr, UPD_RESOURCES, "libcurl cannot be set up");
 	}

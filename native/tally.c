@@ -3,16 +3,32 @@
 
 #include <openssl/crypto.h>
 #include <openssl/rand.h>
+#include <string.h>
 
-int upd_tally_open(struct upd_tally *tally)
+static int allocate(struct upd_tally *tally)
 {
 	*tally = (struct upd_tally){ 0 };
 	tally->mac = EVP_MAC_fetch(NULL, "POLY1305", NULL);
 	tally->context = tally->mac ? EVP_MAC_CTX_new(tally->mac) : NULL;
-	if (!tally->context || RAND_bytes(tally->key, (int)sizeof(tally->key)) != 1) {
+	return tally->context ? 0 : -1;
+}
+
+int upd_tally_open(struct upd_tally *tally)
+{
+	if (allocate(tally) != 0 || RAND_bytes(tally->key, (int)sizeof(tally->key)) != 1) {
 		upd_tally_close(tally);
 		return -1;
 	}
+	return 0;
+}
+
+int upd_tally_open_as(struct upd_tally *tally, const struct upd_tally *other)
+{
+	if (allocate(tally) != 0) {
+		upd_tally_close(tally);
+		return -1;
+	}
+	memcpy(tally->key, other->key, sizeof(tally->key));
 	return 0;
 }
 

@@ -22,6 +22,9 @@ struct upd_tally {
 
 int upd_tally_open(struct upd_tally *tally);
 
+/* The same with another's key: for a thread of its own. */
+int upd_tally_open_as(struct upd_tally *tally, const struct upd_tally *other);
+
 /* Compute the tag of buf; 0, or -1 if libcrypto fails. */
 int upd_tally_tag(struct upd_tally *tally, const unsigned char *buf, size_t len,
 		  unsigned char ret[UPD_TAG_SIZE]);

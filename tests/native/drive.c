@@ -8,6 +8,7 @@
  */
 #include <inttypes.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,53 +43,90 @@ static int64_t now_ms(void)
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+enum kind { TEXT, INT, UNSIGNED, LONG, SIZE, WIDE };
+
+#define OPTION(kind, name)                                                                         \
+	{                                                                                          \
+#name, kind, offsetof(struct orders, options.name)                                 \
+	}
+#define ORDER(kind, name)                                                                          \
+	{                                                                                          \
+#name, kind, offsetof(struct orders, name)                                         \
+	}
+
+static const struct row {
+	const char *key;
+	enum kind kind;
+	size_t offset;
+} rows[] = {
+	OPTION(TEXT, source),
+	OPTION(TEXT, device),
+	OPTION(TEXT, checkpoint),
+	OPTION(WIDE, size),
+	OPTION(WIDE, image_size),
+	OPTION(WIDE, image_limit),
+	OPTION(TEXT, md5),
+	OPTION(TEXT, sha256),
+	OPTION(SIZE, buffer_size),
+	OPTION(UNSIGNED, buffers),
+	OPTION(INT, read_back),
+	OPTION(INT, skip_identical),
+	OPTION(INT, decode),
+	OPTION(WIDE, decoder_memory),
+	OPTION(INT, nice),
+	OPTION(INT, io_priority),
+	OPTION(INT, allow_plaintext),
+	OPTION(UNSIGNED, connect_timeout_ms),
+	OPTION(UNSIGNED, stall_timeout_ms),
+	OPTION(UNSIGNED, attempts),
+	OPTION(UNSIGNED, backoff_ms),
+	OPTION(UNSIGNED, backoff_limit_ms),
+	OPTION(UNSIGNED, retry_time_ms),
+	OPTION(UNSIGNED, max_redirects),
+	OPTION(WIDE, bandwidth),
+	OPTION(TEXT, ca_file),
+	OPTION(TEXT, client_cert),
+	OPTION(TEXT, client_key),
+	ORDER(TEXT, fault),
+	ORDER(TEXT, record),
+	ORDER(TEXT, plays),
+	ORDER(INT, closes_on_fault),
+	ORDER(UNSIGNED, closes_at_ms),
+	ORDER(LONG, sector),
+};
+
 static int take(struct orders *orders, const char *key, const char *value)
 {
-	struct upd_options *options = &orders->options;
-	uint64_t number = strtoull(value, NULL, 10);
-	const struct {
-		const char *key;
-		const char **text;
-		unsigned *count;
-		int *flag;
-	} rows[] = {
-		{ "source", &options->source, NULL, NULL },
-		{ "device", &options->device, NULL, NULL },
-		{ "md5", &options->md5, NULL, NULL },
-		{ "ca_file", &options->ca_file, NULL, NULL },
-		{ "fault", &orders->fault, NULL, NULL },
-		{ "record", &orders->record, NULL, NULL },
-		{ "plays", &orders->plays, NULL, NULL },
-		{ "buffers", NULL, &options->buffers, NULL },
-		{ "connect_ms", NULL, &options->connect_timeout_ms, NULL },
-		{ "closes_at_ms", NULL, &orders->closes_at_ms, NULL },
-		{ "stall_ms", NULL, &options->stall_timeout_ms, NULL },
-		{ "read_back", NULL, NULL, &options->read_back },
-		{ "direct", NULL, NULL, &options->source_is_direct },
-		{ "plaintext", NULL, NULL, &options->allow_plaintext },
-		{ "closes_on_fault", NULL, NULL, &orders->closes_on_fault },
-	};
+	const uint64_t number = strtoull(value, NULL, 10);
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		void *at = (char *)orders + rows[i].offset;
+
 		if (strcmp(rows[i].key, key) != 0)
 			continue;
-		if (rows[i].text)
-			*rows[i].text = value;
-		else if (rows[i].count)
-			*rows[i].count = (unsigned)number;
-		else
-			*rows[i].flag = (int)number;
+		switch (rows[i].kind) {
+		case TEXT:
+			*(const char **)at = value;
+			break;
+		case INT:
+			*(int *)at = atoi(value);
+			break;
+		case UNSIGNED:
+			*(unsigned *)at = (unsigned)number;
+			break;
+		case LONG:
+			*(unsigned long *)at = (unsigned long)number;
+			break;
+		case SIZE:
+			*(size_t *)at = (size_t)number;
+			break;
+		case WIDE:
+			*(uint64_t *)at = number;
+			break;
+		}
 		return 1;
 	}
-	if (strcmp(key, "size") == 0)
-		options->size = number;
-	else if (strcmp(key, "buffer_size") == 0)
-		options->buffer_size = (size_t)number;
-	else if (strcmp(key, "sector") == 0)
-		orders->sector = (unsigned long)number;
-	else
-		return 0;
-	return 1;
+	return 0;
 }
 
 static void check_progress(const struct upd_progress *before, const struct upd_progress *now,
@@ -98,9 +136,12 @@ static void check_progress(const struct upd_progress *before, const struct upd_p
 	    now->written < before->written || now->verified < before->verified ||
 	    now->phase < before->phase)
 		broken("progress only grows");
-	if (now->received > size || now->hashed > size || now->written > size ||
-	    now->verified > size)
+	if (size && (now->received > size || now->hashed > size))
+		broken("progress stays within the firmware");
+	if (size && now->format == UPD_FORMAT_RAW && now->written > size)
 		broken("progress stays within the image");
+	if (now->phase == UPD_PHASE_DONE && now->verified > now->written)
+		broken("no more is verified than was written");
 }
 
 static void check_error(int status, const struct upd_error *error)
@@ -144,6 +185,10 @@ static int run(const struct orders *orders, struct upd_pump *pump, struct upd_er
 	printf("phase %d\nreceived %" PRIu64 "\nhashed %" PRIu64 "\nwritten %" PRIu64
 	       "\nverified %" PRIu64 "\n",
 	       now.phase, now.received, now.hashed, now.written, now.verified);
+	printf("size %" PRIu64 "\nresumed %" PRIu64 "\nidentical %" PRIu64 "\nzeroed %" PRIu64
+	       "\nretries %u\nbad_blocks %u\nformat %d\n",
+	       now.size, now.resumed, now.identical, now.zeroed, now.retries, now.bad_blocks,
+	       now.format);
 	return status;
 }
 
@@ -158,10 +203,10 @@ static void tell(int status, const struct upd_error *error)
 
 int main(int argc, char **argv)
 {
-	struct orders orders = { .sector = 512 };
+	struct orders orders = { .sector = 512, .options.io_priority = -1 };
 	struct upd_error error = { 0 };
 	struct upd_pump *pump = NULL;
-	char md5[33] = "";
+	struct upd_hexdigests digests = { 0 };
 	int64_t began_ms;
 	int status;
 
@@ -183,10 +228,10 @@ int main(int argc, char **argv)
 	if (status == 0) {
 		status = run(&orders, pump, &error);
 		if (status == UPD_DONE)
-			upd_pump_hexdigest(pump, md5);
+			upd_pump_hexdigests(pump, &digests);
 	}
 	tell(status, &error);
-	printf("md5 %s\n", md5);
+	printf("md5 %s\nsha256 %s\nimage_md5 %s\n", digests.md5, digests.sha256, digests.image_md5);
 	began_ms = now_ms();
 	medium_release();
 	upd_pump_close(pump);

@@ -11,6 +11,7 @@
  *     flip                be a read with one bit changed
  *     short               stop half-way, as the kernel may
  *     nap                 take a second
+ *     die                 be the last thing that the process does, half done
  *     wait                not begin before medium_release(), which is when the caller cancels
  *
  * A record of the device's writes, flushes and reads, in the order of their ends, lets a test judge
@@ -24,6 +25,7 @@
 #include <linux/fs.h>
 #include <openssl/evp.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -38,6 +40,7 @@ enum operation {
 	STAT,
 	IOCTL,
 	WRITE,
+	ZERO,
 	READ,
 	SOURCE,
 	FLUSH,
@@ -46,11 +49,12 @@ enum operation {
 	CRYPTO,
 	OPERATIONS
 };
-enum action { PASS, FAIL, LOSE, FLIP, SHORT, NAP, WAIT };
+enum action { PASS, FAIL, LOSE, FLIP, SHORT, NAP, DIE, WAIT };
 
-static const char *const names[OPERATIONS] = { "open",	 "stat",  "ioctl",  "write",  "read",
-					       "source", "flush", "memory", "thread", "crypto" };
-static const char *const actions[] = { "pass", "fail", "lose", "flip", "short", "nap", "wait" };
+static const char *const names[OPERATIONS] = { "open",	 "stat",   "ioctl",  "write",
+					       "zero",	 "read",   "source", "flush",
+					       "memory", "thread", "crypto" };
+static const char *const actions[] = { "pass", "fail", "lose", "flip", "short", "nap", "die", "wait" };
 
 static struct {
 	pthread_mutex_t lock;
@@ -130,6 +134,8 @@ static enum action visit(enum operation operation)
 	pthread_mutex_unlock(&medium.lock);
 	if (action == NAP)
 		sleep(1);
+	if (action == DIE && operation != WRITE)
+		kill(getpid(), SIGKILL);
 	errno = action == FAIL ? medium.error : 0;
 	return action;
 }
@@ -153,6 +159,8 @@ static void write_down(const char *what, const void *bytes, uint64_t offset, uin
 
 int __real_open64(const char *path, int flags, ...);
 int __real_fstat64(int fd, struct stat *ret);
+int __real_stat64(const char *path, struct stat *ret);
+void *__real_calloc(size_t count, size_t len);
 int __real_ioctl(int fd, unsigned long request, ...);
 int __real_close(int fd);
 ssize_t __real_pwrite64(int fd, const void *buf, size_t len, off_t offset);
@@ -162,11 +170,18 @@ int __real_fdatasync(int fd);
 int __wrap_open64(const char *path, int flags, ...)
 {
 	int is_medium = strcmp(path, medium.path) == 0;
+	va_list args;
+	mode_t mode = 0;
 
+	if (flags & O_CREAT) {
+		va_start(args, flags);
+		mode = va_arg(args, mode_t);
+		va_end(args);
+	}
 	if (visit(OPEN) == FAIL)
 		return -1;
 	if (!is_medium)
-		return __real_open64(path, flags);
+		return __real_open64(path, flags, mode);
 	medium.fd = __real_open64(path, flags & ~(O_DIRECT | O_EXCL));
 	return medium.fd;
 }
@@ -178,6 +193,31 @@ int __wrap_fstat64(int fd, struct stat *ret)
 	if (fd == medium.fd)
 		ret->st_mode = (ret->st_mode & ~(mode_t)S_IFMT) | S_IFBLK;
 	return 0;
+}
+
+int __wrap_stat64(const char *path, struct stat *ret)
+{
+	if (__real_stat64(path, ret) != 0)
+		return -1;
+	if (strcmp(path, medium.path) == 0)
+		ret->st_mode = (ret->st_mode & ~(mode_t)S_IFMT) | S_IFBLK;
+	return 0;
+}
+
+/* A write like others, but that it can be lost, or refused, on its own. */
+static int zero_out(int fd, const uint64_t *range)
+{
+	enum action action = visit(ZERO);
+	void *zeros;
+	ssize_t done;
+
+	if (action == FAIL || action == LOSE)
+		return action == FAIL ? -1 : 0;
+	zeros = __real_calloc(1, range[1]);
+	done = __real_pwrite64(fd, zeros, range[1], (off_t)range[0]);
+	write_down("w", zeros, range[0], range[1]);
+	free(zeros);
+	return done == (ssize_t)range[1] ? 0 : -1;
 }
 
 int __wrap_ioctl(int fd, unsigned long request, ...)
@@ -197,6 +237,8 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 		*(int *)ret = request == BLKSSZGET ? (int)medium.sector : 0;
 		return 0;
 	}
+	if (request == BLKZEROOUT)
+		return zero_out(fd, ret);
 	if (request != BLKGETSIZE64 || __real_fstat64(fd, &st) != 0)
 		return -1;
 	*(uint64_t *)ret = (uint64_t)st.st_size;
@@ -219,7 +261,9 @@ ssize_t __wrap_pwrite64(int fd, const void *buf, size_t len, off_t offset)
 		return medium.error ? -1 : 0;
 	if (action == LOSE)
 		return (ssize_t)len;
-	done = __real_pwrite64(fd, buf, action == SHORT ? len / 2 : len, offset);
+	done = __real_pwrite64(fd, buf, action == SHORT || action == DIE ? len / 2 : len, offset);
+	if (action == DIE)
+		kill(getpid(), SIGKILL);
 	if (done > 0)
 		write_down("w", buf, (uint64_t)offset, (uint64_t)done);
 	return done;
@@ -255,7 +299,6 @@ int __wrap_fdatasync(int fd)
 /* --- memory and threads ---------------------------------------------------------------------- */
 
 void *__real_malloc(size_t len);
-void *__real_calloc(size_t count, size_t len);
 void *__real_aligned_alloc(size_t alignment, size_t len);
 int __real_pthread_create(pthread_t *ret, const pthread_attr_t *attr, void *(*body)(void *),
 			  void *);

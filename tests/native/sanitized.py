@@ -6,6 +6,7 @@ import hashlib
 import os
 import random
 import re
+import signal
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,11 +22,13 @@ WRAPPED = sorted(set(re.findall(r"__wrap_(\w+)\(", (HERE / "medium.c").read_text
 FLAGS = (
     "-std=gnu11", "-D_FILE_OFFSET_BITS=64", "-O1", "-g", "-fno-omit-frame-pointer",
     "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wstrict-prototypes", "-Werror",
+    "-DUPD_WITH_GZIP", "-DUPD_WITH_XZ", "-DUPD_WITH_ZSTD",
 )  # fmt: skip
 SANITIZERS = {
     "address": ("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
     "thread": ("-fsanitize=thread", "-Wno-tsan"),
 }
+LIBRARIES = ("-lcurl", "-lcrypto", "-lpthread", "-lz", "-llzma", "-lzstd")
 FINDING = 99  # exit code of a sanitizer that has something to say
 OPTIONS = {
     "ASAN_OPTIONS": f"exitcode={FINDING}:detect_leaks=1:detect_stack_use_after_return=1",
@@ -59,6 +62,8 @@ class Status(enum.IntEnum):
     SOURCE = -10
     RESOURCES = -11
     OPTIONS = -12
+    AGAIN = -13
+    FORMAT = -14
 
 
 def md5(image: bytes) -> str:
@@ -71,7 +76,7 @@ def build(sanitizer: str) -> Path:
     def compile_all(place: Path) -> None:
         wraps = [f"-Wl,--wrap={name}" for name in WRAPPED]
         words = [*FLAGS, *SANITIZERS[sanitizer], f"-I{NATIVE}", f"-I{HERE}", *SOURCES, *wraps]
-        run("gcc", *words, "-o", place / "drive", "-lcurl", "-lcrypto", "-lpthread")
+        run("gcc", *words, "-o", place / "drive", *LIBRARIES)
 
     inputs = (FLAGS, SANITIZERS[sanitizer], *SOURCES, *HEADERS)
     return cached(f"drive-{sanitizer}", inputs, compile_all) / "drive"
@@ -85,6 +90,7 @@ class Outcome:
     message: str
     facts: Mapping[str, int]
     hexdigest: str
+    said: Mapping[str, str]
 
     @property
     def happened(self) -> bool:
@@ -121,13 +127,23 @@ class Slot:
             before: Shell commands that go first, in a mount namespace of their own.
             orders: The driver's, beyond the usual ones; None leaves one out.
         """
+        return _outcome(_run(self._program, self._words(image, **orders), before))
+
+    def _words(self, image: bytes, **orders: object) -> list[str]:
         usual = {
             "device": self.path, "plays": self.path, "source": self.source, "size": len(image),
             "md5": md5(image), "buffer_size": BUFFER, "buffers": 4, "read_back": 1,
-            "plaintext": 1, "connect_ms": 2000, "stall_ms": STALL_MS,
+            "allow_plaintext": 1, "connect_timeout_ms": 2000, "stall_timeout_ms": STALL_MS,
+            "attempts": 1, "max_redirects": 5, "decode": 1, "decoder_memory": 12 << 20,
         }  # fmt: skip
-        words = [f"{key}={value}" for key, value in (usual | orders).items() if value is not None]
-        return _run(self._program, words, before)
+        return [f"{key}={value}" for key, value in (usual | orders).items() if value is not None]
+
+    def die(self, image: bytes, fault: str, **orders: object) -> bool:
+        """Run the engine until *fault* kills it; False if it ended without."""
+        words = self._words(image, fault=fault, **orders)
+        done = _run(self._program, words, "")
+        assert done.returncode in {0, -signal.SIGKILL}, done.stderr
+        return done.returncode != 0
 
     def held(self) -> bytes:
         return self.path.read_bytes()
@@ -142,15 +158,19 @@ class Slot:
         return self.held() == self._old
 
 
-def _run(program: Path, words: list[str], before: str) -> Outcome:
+def _run(program: Path, words: list[str], before: str) -> subprocess.CompletedProcess[str]:
     command = ["setarch", "--addr-no-randomize", str(program), *words]  # as TSan wants it
     if before:
         command = ["unshare", "--mount", "sh", "-ec", f'{before}; exec "$@"', "sh", *command]
     environment = os.environ | OPTIONS
-    done = subprocess.run(
+    return subprocess.run(
         command, capture_output=True, text=True, timeout=60, env=environment, check=False
     )
+
+
+def _outcome(done: subprocess.CompletedProcess[str]) -> Outcome:
     assert done.returncode == 0, done.stdout + done.stderr
     said = dict(line.partition(" ")[::2] for line in done.stdout.splitlines())
-    facts = {key: int(said[key]) for key in said.keys() - {"message", "md5"}}
-    return Outcome(Status(facts["status"]), said["message"], facts, said["md5"])
+    words = said.keys() & {"message", "md5", "sha256", "image_md5"}
+    facts = {key: int(said[key]) for key in said.keys() - words}
+    return Outcome(Status(facts["status"]), said["message"], facts, said["md5"], said)

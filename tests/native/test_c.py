@@ -12,7 +12,7 @@ SOURCES = sorted(NATIVE.glob("*.c"))
 FILES = sorted(p for folder in (NATIVE, Path(__file__).parent) for p in folder.glob("*.[ch]"))
 STRICT = [
     "-std=gnu11", "-D_FILE_OFFSET_BITS=64", "-O2", "-Wall", "-Wextra", "-Wshadow", "-Wconversion",
-    "-Wstrict-prototypes", "-Werror",
+    "-Wstrict-prototypes", "-Werror", "-DUPD_WITH_GZIP", "-DUPD_WITH_XZ", "-DUPD_WITH_ZSTD",
 ]  # fmt: skip
 
 

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of the http source share: source_http.c moves bytes and tries again, http_judge.c
+ * says what an answer or the end of a transfer means. */
+#ifndef UPD_HTTP_SOURCE_H
+#define UPD_HTTP_SOURCE_H
+
+#include <curl/curl.h>
+
+#include "source.h"
+
+struct http_source {
+	struct upd_source base;
+	CURL *easy;
+	CURLM *multi;
+	struct curl_slist *headers; /* If-Range, while it is in use */
+	int allows_plaintext;	    /* once on https a transfer stays there, whatever was allowed */
+	int is_compared;	    /* a digest will tell whether all of it came */
+
+	/* How long and how often. */
+	unsigned stall_timeout_ms;
+	unsigned attempts;
+	unsigned backoff_ms;
+	unsigned backoff_limit_ms;
+	unsigned retry_time_ms;
+
+	/* The object. */
+	uint64_t received; /* bytes of it so far, also those that wait in the spill */
+	int is_ended;	   /* and there are no more */
+	int is_begun;	   /* the first request was made */
+
+	/* The connection. */
+	uint64_t asked;	     /* where in the object its answer is to begin */
+	int is_judged;	     /* its answer is one that bytes may be taken from */
+	size_t header_bytes; /* of all its answers, with interim ones, redirects and trailers */
+	int is_paused;
+	int is_done;
+	CURLcode result;
+	struct upd_error refusal; /* why we stopped it */
+	uint64_t retry_after_ms;
+
+	/* The window of the stall time-out. */
+	uint64_t window_start; /* what had been received when it began */
+	int64_t window_ms;     /* waited in it */
+
+	/* Attempts in a row that brought nothing. */
+	unsigned failures;
+	uint64_t failures_at; /* received then */
+	int64_t failing_since_ms;
+
+	unsigned char *want; /* where bytes go now */
+	size_t room;
+	unsigned char *spill; /* what came beyond the wanted bytes */
+	size_t spilled;
+};
+
+/* Whether bytes may be taken from this answer; sets the object's size and validator. */
+int upd_http_judge_answer(struct http_source *http, struct upd_error *reterr);
+
+/* The transfer has ended: 0 if the object has too, else why. */
+int upd_http_judge_end(struct http_source *http, struct upd_error *reterr);
+
+int upd_http_has_scheme(const char *url, const char *scheme);
+
+#endif

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: MIT
+"""A plain file as the target, under AddressSanitizer: the old one stands until the new is whole."""
+
+import errno
+import fcntl
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sanitized import HEAD, MIB, Outcome, Slot, Status
+
+IMAGE = random.Random(9).randbytes(6 * MIB) + bytes(MIB) + random.Random(10).randbytes(MIB + 77)
+BEFORE = b"what was here before"
+MEMORY = Path("/dev/shm")  # noqa: S108 - a file system without O_DIRECT and without much room
+
+
+@pytest.fixture
+def slot(tmp_path: Path, engine: Path) -> Slot:
+    slot = Slot(tmp_path, engine)
+    slot.source.write_bytes(IMAGE)
+    return slot
+
+
+@pytest.fixture(params=["disk", "memory"])
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A file on a file system with O_DIRECT, and one without."""
+    folder = tmp_path if request.param == "disk" else MEMORY / tmp_path.name
+    folder.mkdir(exist_ok=True)
+    target = folder / "target.img"
+    target.write_bytes(BEFORE)
+    yield target
+    for path in (target, part(target)):
+        path.unlink(missing_ok=True)
+    if request.param == "memory":
+        folder.rmdir()
+
+
+def part(target: Path) -> Path:
+    return target.with_name(target.name + ".part")
+
+
+def fill(slot: Slot, target: Path, image: bytes = IMAGE, **orders: object) -> Outcome:
+    return slot.fill(image, device=target, plays=None, **orders)
+
+
+@pytest.mark.parametrize("size", [1, 4096, HEAD - 1, HEAD, HEAD + 1, len(IMAGE)])
+def test_a_file_is_replaced_by_one_of_exactly_that_length(
+    slot: Slot, target: Path, size: int
+) -> None:
+    """No padding, no rest of the old file, no .part; the mode stays."""
+    target.chmod(0o640)
+    slot.source.write_bytes(IMAGE[:size])
+    assert fill(slot, target, IMAGE[:size]).status == Status.DONE
+    assert target.read_bytes() == IMAGE[:size]
+    assert target.stat().st_mode & 0o777 == 0o640
+    assert not part(target).exists()
+
+
+def test_a_file_may_be_new(slot: Slot, tmp_path: Path) -> None:
+    """Its folder must be there."""
+    assert fill(slot, tmp_path / "new.img").status == Status.DONE
+    assert (tmp_path / "new.img").read_bytes() == IMAGE
+    outcome = fill(slot, tmp_path / "nowhere/new.img")
+    assert (outcome.status, outcome.facts["os_errno"]) == (Status.OPEN, errno.ENOENT)
+
+
+def test_a_link_is_followed(slot: Slot, target: Path, tmp_path: Path) -> None:
+    """The file that it names is replaced, and the link stays one."""
+    link = tmp_path / "link"
+    link.symlink_to(target)
+    assert fill(slot, link).status == Status.DONE
+    assert link.is_symlink()
+    assert target.read_bytes() == IMAGE
+
+
+@pytest.mark.parametrize("path", ["/", "/dev/null"])
+def test_what_is_no_file_is_not_replaced(slot: Slot, path: str) -> None:
+    """A folder, a character device."""
+    assert fill(slot, Path(path)).status == Status.OPEN
+
+
+def test_an_image_of_unknown_length_comes_in(slot: Slot, target: Path) -> None:
+    """Zeros in it are zeros, wherever the file ends so far."""
+    assert fill(slot, target, size=None).status == Status.DONE
+    assert target.read_bytes() == IMAGE
+
+
+@pytest.mark.parametrize(
+    "change", [{"md5": "0" * 32}, {"source": "/does/not/exist"}, {"image_limit": MIB}], ids=str
+)
+def test_the_old_file_stands_after_any_failure(
+    slot: Slot, target: Path, change: dict[str, object]
+) -> None:
+    """And nothing is left beside it."""
+    assert fill(slot, target, **change).status < 0
+    assert target.read_bytes() == BEFORE
+    assert not part(target).exists()
+
+
+def test_no_room_is_told_before_the_first_byte(slot: Slot) -> None:
+    """The size is reserved; what there is room for is told."""
+    target = MEMORY / "updater-no-room.img"
+    with slot.source.open("r+b") as image:
+        image.truncate(1 << 42)
+    outcome = fill(slot, target, size=1 << 42)
+    assert outcome.status == Status.SPACE
+    assert 0 < outcome.facts["offset"] < 1 << 42
+    assert not target.exists()
+    assert not part(target).exists()
+
+
+def test_a_file_that_is_being_written_is_busy(slot: Slot, target: Path) -> None:
+    """Two of us exclude each other, and the other's .part stays."""
+    with part(target).open("wb") as held:
+        held.write(BEFORE)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        outcome = fill(slot, target)
+    assert (outcome.status, outcome.facts["os_errno"]) == (Status.OPEN, errno.EBUSY)
+    assert part(target).read_bytes() == BEFORE
+
+
+def test_a_kill_leaves_the_old_file_and_the_next_try_goes_on(slot: Slot, target: Path) -> None:
+    """Zeros behind the proven part are zeros again, whatever the first try had put there."""
+    orders = {"device": target, "plays": None, "checkpoint": target.with_suffix(".checkpoint")}
+    assert slot.die(IMAGE, "write:26:die", **orders)
+    assert target.read_bytes() == BEFORE
+    with part(target).open("r+b") as left:
+        left.seek(6 * MIB)
+        left.write(b"x" * MIB)
+    outcome = slot.fill(IMAGE, **orders)
+    assert outcome.status == Status.DONE
+    assert outcome.facts["resumed"] >= 2 * MIB
+    assert target.read_bytes() == IMAGE
+    orders["checkpoint"].unlink()
