@@ -33,6 +33,8 @@ OUTSIDE = {
     "lock": "one writer at a time",
     "secret": "the device's secret",
     "system": "clock, reboot, version file",
+    "medium": "what stands at a path, who uses it",
+    "bootpartition": "write protection of eMMC boot",
 }
 
 LEFT_BY_A_CUT = {
@@ -102,7 +104,8 @@ def rows(items: Sequence[str], columns: int) -> Iterator[tuple[int, int, str]]:
 def architecture() -> str:
     """Return the picture of the layers, from whoever asks down to what decides."""
     parts = []
-    top = ["cli", "commands", "texts", "assembly", "service"]
+    top = ["cli", "commands", "images", "writing", "targets", "remains", "summary",
+        "progressline", "texts", "assembly", "service"]  # fmt: skip
     middle = [name for name in names(PACKAGE) if name not in top]
     parts.append(box((20, 20, 960, 44), "agent", ["cli", " · ".join(top[1:])]))
     parts.append(arrow(500, 64, 500, 88))

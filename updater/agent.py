@@ -25,9 +25,10 @@ from updater.core.errors import (
     SlotError,
     UpdaterError,
 )
+from updater.core.link import Link
 from updater.core.machine import Command
 from updater.core.model import Offer, Session, SlotRecord, Slots, State
-from updater.core.ports import Link, Phase, Progress
+from updater.core.ports import Phase, Progress
 from updater.device import Device
 from updater.endings import UnsavedEnd, report_of
 from updater.installation import Installation
@@ -213,15 +214,18 @@ class Agent:
         self.apply(machine.Withdrawn(reason), reason)
 
     def _progressed(self, progress: Progress) -> None:
-        if self.cloud is None or progress.phase is Phase.BLANKING:
+        """Report it, from where an earlier try has left off."""
+        if self.cloud is None or progress.phase is Phase.RESUMING:
             return
-        self.cloud.downloading(min(progress.received_bytes * 100 // progress.size_bytes, 100))
+        for part_bytes in (progress.resumed_bytes, progress.received_bytes):
+            self.cloud.downloading(min(part_bytes * 100 // progress.size_bytes, 100))
         if progress.phase is Phase.VERIFYING:
             self.cloud.burning()
 
-    def _installed(self) -> None:
+    def _installed(self, image_md5: str, image_size_bytes: int) -> None:
         assert self.session is not None  # noqa: S101 - an install belongs to a session
-        record = SlotRecord(self.session.target, self.session.offer.firmware)
+        session = self.session
+        record = SlotRecord(session.target, session.offer.firmware, image_md5, image_size_bytes)
         text = f"slot {record.bootname} holds version {record.firmware.version}"
         self.apply(machine.InstallCompleted(), text, record)
 

@@ -1,28 +1,33 @@
 # SPDX-License-Identifier: MIT
 """The command line: arguments, output, exit codes.
 
-Exit codes are those of ``updater.core.errors``; 0 is success and 1 an error without a class of its
-own. With ``--json`` the answer is one JSON object on standard output, errors included; without it
-sentences for people go to standard output and errors to standard error.
+Exit codes are those of ``updater.core.errors``; 0 is success, 1 an error without a class of its
+own, and 130 follows on Ctrl-C as in a shell. With ``--json`` the answer is one JSON object on
+standard output, errors included; without it sentences for people go to standard output and errors
+to standard error.
 """
 
 import argparse
 import json
 import logging
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn, TypeVar
 
-from updater import __version__, commands, images
+from updater import __version__, commands, images, writing
+from updater.assembly import DEFAULT_CONFIG
 from updater.core import messages
 from updater.core.errors import CancelledError, OfferError, UpdaterError, UsageError
 from updater.desk import HISTORY_LIMIT, history_limit
-from updater.texts import CLEAR_LINE, advice
+from updater.progressline import CLEAR_LINE
+from updater.texts import advice
 
 T = TypeVar("T")
 
-_CONFIG = "/etc/updater/updater.toml"
+_SHELL_SIGNAL = 128  # what a shell adds to the number of the signal that ended a command
+_SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
 
 _EPILOG = """\
 exit codes:
@@ -30,17 +35,46 @@ exit codes:
   5 busy   6 not now   7 agent unreachable
   10 transport   11 not found   12 URL refused   13 digest or length   14 scheme   15 no space
   16 device refused   17 storage   18 environment   19 slots   20 journal   21 link   22 offer
-  23 health   24 cancelled   70 internal
+  23 health   24 cancelled   25 begin anew   26 format   70 internal   130 interrupted
 
 files:
   /etc/updater/updater.toml   this device: cloud, credentials, limits, health
   /etc/updater/board.toml     the board: slot table, boot environment
 """
 
-_EXAMPLE = """\
+_INSTALL_EXAMPLE = """\
 example:
-  updater {command} \\
+  updater install image.ext4 --firmware-version 1.2.3 \\
       --md5 "$(md5sum <image.ext4 | cut -c -32)" --size "$(stat -c %s image.ext4)"
+"""
+
+_WRITE_EXAMPLES = """\
+examples:
+  updater write image.ext4 --to /dev/mmcblk0p2
+      A file to a partition; its MD5 is computed and told, there is nothing to compare it with.
+
+  updater write https://example.com/image.ext4 --to /dev/sdb --md5 HEX --size BYTES
+      A download that goes on where it was if this command is given again after an interruption.
+
+  ssh build cat image.ext4 | updater write - --to /dev/mtd4 --json
+      Standard input to flash; the summary is one JSON object.
+
+  updater write image.ext4 --to /dev/mmcblk0p2 \\
+      --md5 "$(md5sum <image.ext4 | cut -c -32)" --size "$(stat -c %s image.ext4)"
+      Proven against what the file is now.
+
+gzip, xz and zstd are unpacked by the way, told by their first bytes; --md5, --sha256 and --size are
+then those of the compressed file. A block device, an MTD partition (/dev/mtdN), a UBI volume
+(/dev/ubiX_Y) or a file is written; docs/media.md says how each of them, and what a cut leaves.
+"""
+
+_READ_BACK_EXAMPLES = """\
+examples:
+  updater read-back /dev/mmcblk0p2 --size BYTES --md5 HEX
+      Whether the partition begins with that image: exit code 0, or 13.
+
+  updater read-back /dev/mtd4
+      What the whole partition holds, bad blocks left out.
 """
 
 
@@ -54,8 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         answer = options.command(options)
     except UpdaterError as error:
         return _failed(error, is_json=is_json)
-    except KeyboardInterrupt:
-        return _failed(CancelledError("interrupted"), is_json=is_json)
+    except KeyboardInterrupt as interrupt:
+        return _interrupted(interrupt, is_json=is_json)
     _print(answer, options)
     return 0
 
@@ -73,17 +107,37 @@ def _log_to_stderr(options: argparse.Namespace) -> None:
 
 
 def _failed(error: UpdaterError, *, is_json: bool) -> int:
-    """Say what went wrong, and what to do, and return the exit code that goes with it."""
+    """Say what went wrong, what that leaves and what to do, and return the exit code."""
+    notes = getattr(error, "__notes__", [])
+    return _say(error, error.exit_code, notes, advice(error), is_json=is_json)
+
+
+def _interrupted(interrupt: KeyboardInterrupt, *, is_json: bool) -> int:
+    """Say what was left behind: the interrupt's arguments are a signal's number and that, or none.
+
+    Returns:
+        What a shell returns for a command that a signal has ended.
+    """
+    number, *left = interrupt.args or (signal.SIGINT,)
+    error = CancelledError("interrupted")
+    code = _SHELL_SIGNAL + number
+    return _say(error, code, left, () if left else advice(error), is_json=is_json)
+
+
+def _say(
+    error: UpdaterError, code: int, notes: list[str], advised: Sequence[str], *, is_json: bool
+) -> int:
     if is_json:
         facts = {
             "error": type(error).__name__,
             "message": str(error),
-            "exit_code": error.exit_code,
+            "notes": notes,
+            "exit_code": code,
         }
         print(json.dumps(facts))
     else:
-        print(f"updater: {error}", *advice(error), sep="\n  ", file=sys.stderr)
-    return error.exit_code
+        print(f"updater: {error}", *notes, *advised, sep="\n  ", file=sys.stderr)
+    return code
 
 
 def _print(answer: commands.Answer, options: argparse.Namespace) -> None:
@@ -110,7 +164,7 @@ def _common() -> _Parser:
     """Return what may stand before and after a command."""
     common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument(
-        "--config", metavar="FILE", help=f"configuration of this device (default: {_CONFIG})"
+        "--config", metavar="FILE", help=f"configuration of this device (default: {DEFAULT_CONFIG})"
     )
     common.add_argument("--verbose", action="store_true", help="log more")
     common.add_argument("--json", action="store_true", help="answer in JSON, errors too")
@@ -126,13 +180,14 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[_common()],
     )
-    parser.set_defaults(config=_CONFIG, verbose=False, json=False)
+    parser.set_defaults(config=DEFAULT_CONFIG, verbose=False, json=False)
     parser.add_argument("--version", action="version", version=f"updater {__version__}")
     sub = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add(sub, "run", commands.run, "run the agent: wait for offers and install them")
     _add(sub, "status", commands.status, "what runs, what each slot holds, what is going on")
     _add_install(sub)
     _add_write(sub)
+    _add_read_back(sub)
     _add(sub, "mark-good", commands.mark_good, "keep the booted slot: it is on trial and works")
     _add(sub, "rollback", commands.rollback, "return to the other slot and reboot")
     environment = sub.add_parser("env", help="the boot environment")
@@ -174,9 +229,13 @@ def _add_install(sub: "_Sub[_Parser]") -> None:
         "install",
         images.install,
         "install a firmware, then boot it on trial: same as an offer",
-        _EXAMPLE.format(command="install image.ext4 --firmware-version 1.2.3"),
+        _INSTALL_EXAMPLE,
     )
-    _add_image(parser)
+    parser.add_argument("source", metavar="URL|FILE", help="http(s) URL or path of the image")
+    parser.add_argument("--md5", required=True, type=_md5, metavar="HEX", help="its MD5, 32 digits")
+    parser.add_argument(
+        "--size", required=True, type=_size_bytes, metavar="BYTES", help="its exact size"
+    )
     parser.add_argument(
         "--firmware-version", required=True, type=_version, metavar="V", help="its version"
     )
@@ -189,26 +248,54 @@ def _add_write(sub: "_Sub[_Parser]") -> None:
     parser = _add(
         sub,
         "write",
-        images.write,
-        "write an image to a device, without touching the environment",
-        _EXAMPLE.format(command="write image.ext4 --to /dev/mmcblk0p2"),
+        writing.write,
+        "write an image to a device or a file, without touching the environment",
+        _WRITE_EXAMPLES,
     )
-    _add_image(parser)
-    parser.add_argument("--to", required=True, metavar="DEVICE", help="block device to write")
-    parser.add_argument("--no-read-back", action="store_true", help="do not read the medium back")
+    add = parser.add_argument
+    add("source", metavar="SOURCE", help="http(s) URL, file or device; - is standard input")
+    add("--to", required=True, metavar="DEVICE", help="what is written: a device, or a file")
+    _add_proof(parser, "the source's")
+    add("--image-size", type=_size_bytes, metavar="BYTES", help="size of the image when unpacked")
+    add("--raw", action="store_true", help="write a compressed source as it is")
+    add("--no-read-back", action="store_true", help="do not read the medium back")
+    add("--skip-identical", action="store_true", help="write only what differs: less wear")
+    add("--fresh", action="store_true", help="do not go on with an interrupted write")
+    add("--allow-plaintext", action="store_true", help="take an http URL, whatever is configured")
 
 
-def _add_image(parser: argparse.ArgumentParser) -> None:
-    """Add what names an image and proves it."""
-    parser.add_argument("source", metavar="URL|FILE", help="http(s) URL or path of the image")
-    parser.add_argument("--md5", required=True, type=_md5, metavar="HEX", help="its MD5, 32 digits")
-    parser.add_argument(
-        "--size", required=True, type=_size_bytes, metavar="BYTES", help="its exact size"
+def _add_read_back(sub: "_Sub[_Parser]") -> None:
+    parser = _add(
+        sub,
+        "read-back",
+        writing.read_back,
+        "read a device past the page cache and compare its digest, or tell it",
+        _READ_BACK_EXAMPLES,
     )
+    parser.add_argument("device", metavar="DEVICE", help="what is read: a device, or a file")
+    _add_proof(parser, "the expected")
+
+
+def _add_proof(parser: argparse.ArgumentParser, whose: str) -> None:
+    """Add what an image can be compared with."""
+    add = parser.add_argument
+    add("--md5", type=_md5, metavar="HEX", help=f"{whose} MD5, 32 digits; computed anyway")
+    add(
+        "--sha256", nargs="?", const="", type=_sha256, metavar="HEX",
+        help=f"{whose} SHA-256, 64 digits; without them it is computed and told",
+    )  # fmt: skip
+    add("--size", type=_size_bytes, metavar="BYTES", help=f"{whose} exact size, if it is known")
 
 
 def _md5(text: str) -> str:
     return _checked(messages.check_md5, text, "an MD5: 32 hexadecimal digits")
+
+
+def _sha256(text: str) -> str:
+    """Return a SHA-256, or "" for one that is only asked for."""
+    if text and not _SHA256.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a SHA-256: 64 hexadecimal digits")
+    return text.lower()
 
 
 def _size_bytes(text: str) -> int:

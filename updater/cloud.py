@@ -16,16 +16,9 @@ from dataclasses import dataclass
 from updater.activity import NEVER_S, Clock
 from updater.core import messages
 from updater.core.errors import JournalError, OfferError, UpdaterError
+from updater.core.link import Acknowledged, Connected, Disconnected, Link, LinkEvent, Received
 from updater.core.model import Offer, OwedReport
-from updater.core.ports import (
-    Acknowledged,
-    Connected,
-    Disconnected,
-    Journal,
-    Link,
-    LinkEvent,
-    Received,
-)
+from updater.core.ports import Journal
 
 _log = logging.getLogger(__name__)
 
@@ -111,11 +104,10 @@ class Cloud:
             self._burning_due_s = self._progress_due_s = NEVER_S
 
     def downloading(self, percent: int) -> None:
-        """Report *percent* (0…100): 0 and 100 always, between them when it is due."""
-        if self._session_offer is None or percent == self._percent_said:
+        """Report *percent* (0…100): 0 and 100 always, between them when it is due, never less."""
+        last = self._percent_said if self._percent is None else self._percent
+        if self._session_offer is None or (last is not None and percent <= last):
             return
-        if self._percent_said is None and percent != 0:
-            self.downloading(0)
         self._percent = percent
         if percent in {0, 100}:
             self._say_percent()

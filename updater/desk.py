@@ -26,8 +26,8 @@ from updater.core.errors import (
 )
 from updater.core.model import Firmware, HistoryEntry, Offer, Session, State
 from updater.core.ports import Call, Control
+from updater.progressline import progress_status
 from updater.rollback import Rollback
-from updater.texts import progress_status
 
 HISTORY_LIMIT = 500
 ON_REQUEST = "trial: rolled back on request"

@@ -6,7 +6,7 @@ so that the control socket and the command line do it in the same words.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from updater.core import bootflow
 from updater.core.config import Board, Config
@@ -21,6 +21,8 @@ from updater.core.ports import (
     SlotFinder,
     System,
 )
+
+CHECKPOINT_NAME = "checkpoint"  # in the state directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +50,24 @@ class Device:
         """Return what the environment says about booting."""
         return bootflow.read(self.environment.read())
 
+    @property
+    def checkpoint(self) -> str:
+        """Path of what is needed to go on with an image after a cut; "" if that is not wanted."""
+        if not self.config.download.resume:
+            return ""
+        return f"{self.config.state.directory}/{CHECKPOINT_NAME}"
+
     def request_for(self, session: Session, target: Slot) -> InstallRequest:
         """Return the native pipeline's orders for *session*."""
-        limits = self.config.download
-        return InstallRequest(
+        firmware = session.offer.firmware
+        request = InstallRequest.from_limits(
+            self.config.download,
             source=session.offer.url,
             device=target.device,
-            size_bytes=session.offer.firmware.size_bytes,
-            md5=session.offer.firmware.md5,
-            allow_plaintext=limits.allow_plaintext,
-            read_back=limits.read_back,
-            connect_timeout_s=limits.connect_timeout_s,
-            stall_timeout_s=limits.stall_timeout_s,
-            ca_file=limits.ca_file,
-            buffer_bytes=limits.buffer_bytes,
-            buffers=limits.buffers,
+            size_bytes=firmware.size_bytes,
+            md5=firmware.md5,
         )
+        return replace(request, checkpoint=self.checkpoint)
 
     def status(self) -> dict[str, object]:
         """Return what a person asks first; what cannot be told is a sentence saying why."""

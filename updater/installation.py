@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""One install under way: attempts, waiting between them, and what ends it.
+"""One install under way: the running pipeline, a refused URL, and what ends it.
 
-Owns the running pipeline and the clock of its retries. Does not know the journal, the cloud or the
-environment: it tells its listener. A failure leaves the target's head blank, whatever happens next.
+Reconnecting, pausing and going on after a cut are the pipeline's: what it reports as failed is
+final, with two exceptions. A URL that was refused is replaced by a fresh one, and what is of no use
+any more is begun again at the first byte. Does not know the journal, the cloud or the environment:
+it tells its listener. A failure leaves the target unbootable, whatever happens next.
 """
 
+import logging
 import random
 import select
 from collections.abc import Callable, Mapping
@@ -12,8 +15,10 @@ from dataclasses import dataclass, replace
 
 from updater.activity import NEVER_S, Clock
 from updater.core.config import DownloadConfig
-from updater.core.errors import ForbiddenError, TransportError, UpdaterError
+from updater.core.errors import ForbiddenError, StartOverError, UpdaterError
 from updater.core.ports import InstallRequest, Phase, Pipeline, Progress, RunningInstall
+
+_log = logging.getLogger(__name__)
 
 _POLL_S = 0.25  # how often progress is looked at while bytes flow
 
@@ -24,19 +29,19 @@ class Listener:
 
     Attributes:
         progressed: Called with each change of progress.
-        completed: Every byte was read back and matched.
+        completed: Every byte was read back and matched; with MD5 and size of the image.
         failed: It is over; the error says why.
         needs_url: The URL was refused; a fresh one is waited for.
     """
 
     progressed: Callable[[Progress], None]
-    completed: Callable[[], None]
+    completed: Callable[[str, int], None]
     failed: Callable[[UpdaterError], None]
     needs_url: Callable[[], None]
 
 
 class Installation:
-    """Brings one image into one slot, with retries; idle between sessions."""
+    """Brings one image into one slot; idle between sessions."""
 
     def __init__(
         self, pipeline: Pipeline, limits: DownloadConfig, clock: Clock, listener: Listener
@@ -47,8 +52,9 @@ class Installation:
         self._listener = listener
         self._request: InstallRequest | None = None
         self._running: RunningInstall | None = None
-        self._attempt = 0
-        self._retry_s = NEVER_S
+        self._url = ""  # what was opened last; the request may have a fresher one
+        self._restarts = 0
+        self._look_s = NEVER_S  # at the running pipeline, or to begin again
         self._give_up_s = NEVER_S  # set from the first 401 or 403 until bytes flow again
         self._refusal: ForbiddenError | None = None
         self.progress: Progress | None = None
@@ -59,98 +65,110 @@ class Installation:
         return self._refusal is not None
 
     def start(self, request: InstallRequest) -> None:
-        """Begin *request*, from its first byte and with all attempts."""
+        """Begin *request*, where its checkpoint says."""
         self.stop()
         self._request = request
-        self._attempt = 0
-        self._open()
+        self._restarts = 0
+        self._open(request)
 
     def fresh_url(self, url: str) -> None:
-        """Take *url* for the same image: at once if one is waited for, else at the next try."""
+        """Take *url* for the same image: at once if one is waited for, else when it is needed."""
         if self._request is None:
             return
         self._request = replace(self._request, source=url)
         if self.is_waiting_for_url:
             self._refusal = None
-            self._open()
+            self._open(self._request)
 
     def stop(self) -> None:
-        """Stop whatever goes on; the target's head stays blank."""
+        """Stop whatever goes on; the target stays unbootable."""
+        self._close()
+        self._request = None
+        self._refusal = None
+        self._look_s = self._give_up_s = NEVER_S
+        self.progress = None
+
+    def _close(self) -> None:
         if self._running is not None:
             self._running.close()
         self._running = None
-        self._request = None
-        self._refusal = None
-        self._retry_s = self._give_up_s = NEVER_S
-        self.progress = None
 
     def interests(self) -> Mapping[int, int]:
         """Wait for the pipeline's end."""
         return {} if self._running is None else {self._running.fileno(): select.POLLIN}
 
     def deadline_s(self) -> float:
-        """Wake to look at progress, to try again, or to give up on a fresh URL."""
-        return self._give_up_s if self.is_waiting_for_url else self._retry_s
+        """Wake to look at progress, to begin again, or to give up on a fresh URL."""
+        return self._give_up_s if self.is_waiting_for_url else self._look_s
 
     def wake(self, ready: Mapping[int, int]) -> None:
         """Look at the pipeline, or do what the clock asks for."""
         del ready
         if self._running is not None:
             self._look(self._running)
+        elif self._clock.monotonic_s() < self.deadline_s():
+            return
         elif self._refusal is not None:
-            if self._clock.monotonic_s() >= self._give_up_s:
-                self._end(self._refusal)
-        elif self._clock.monotonic_s() >= self._retry_s:
-            self._open()
+            self._end(self._refusal)
+        elif self._request is not None:
+            self._open(self._request)
 
-    def _open(self) -> None:
-        """Begin one attempt."""
-        assert self._request is not None  # noqa: S101 - start() has set it
-        self._attempt += 1
+    def _open(self, request: InstallRequest) -> None:
+        """Have the pipeline begin."""
+        self._url = request.source
         try:
-            self._running = self._pipeline.open_install(self._request)
+            self._running = self._pipeline.open_install(request)
         except UpdaterError as error:
             self._failed(error)
         else:
-            self._retry_s = self._clock.monotonic_s() + _POLL_S
+            self._look_s = self._clock.monotonic_s() + _POLL_S
 
     def _look(self, running: RunningInstall) -> None:
         """Take the pipeline's news."""
-        self._retry_s = self._clock.monotonic_s() + _POLL_S
+        self._look_s = self._clock.monotonic_s() + _POLL_S
         try:
             progress = running.step(0.0)
         except UpdaterError as error:
             self._failed(error)
             return
-        if progress.received_bytes:
+        if progress.received_bytes > progress.resumed_bytes:
             self._give_up_s = NEVER_S
         if progress != self.progress:
             self.progress = progress
             self._listener.progressed(progress)
         if progress.phase is Phase.DONE:
+            self._running = None
             self.stop()
-            self._listener.completed()
+            self._listener.completed(running.image_hexdigest(), progress.written_bytes)
+            running.close()  # and with it the checkpoint, now that the journal knows
 
     def _failed(self, error: UpdaterError) -> None:
-        """Decide between another attempt, a fresh URL and the end."""
-        if self._running is not None:
-            self._running.close()
-            self._running = None
+        """Decide between a fresh URL, the first byte and the end."""
+        self._close()
         if isinstance(error, ForbiddenError):
-            self._refusal = error
-            if self._give_up_s == NEVER_S:
-                self._give_up_s = self._clock.monotonic_s() + self._limits.fresh_url_timeout_s
-            self._listener.needs_url()
-        elif isinstance(error, TransportError) and self._attempt < self._limits.attempts:
-            self._retry_s = self._clock.monotonic_s() + self._backoff_s()
+            self._refused(error)
+        elif isinstance(error, StartOverError) and self._restarts < self._limits.attempts:
+            _log.warning("install: %s; it begins again at the first byte", error)
+            self._look_s = self._clock.monotonic_s() + self._pause_s()
+            self._restarts += 1
         else:
             self._end(error)
 
-    def _backoff_s(self) -> float:
-        """Return the pause before the next attempt: exponential with full jitter."""
-        longest = min(
-            self._limits.backoff_s * 2.0 ** (self._attempt - 1), self._limits.backoff_limit_s
-        )
+    def _refused(self, error: ForbiddenError) -> None:
+        """Go on with a URL that is fresher than the refused one, or wait for one."""
+        assert self._request is not None  # noqa: S101 - somebody has begun this
+        now_s = self._clock.monotonic_s()
+        self._give_up_s = min(self._give_up_s, now_s + self._limits.fresh_url_timeout_s)
+        _log.warning("install: %s; it needs a fresh URL", error)
+        if self._request.source != self._url and now_s < self._give_up_s:
+            self._open(self._request)
+            return
+        self._refusal = error
+        self._listener.needs_url()
+
+    def _pause_s(self) -> float:
+        """Return the pause before it begins again: exponential with full jitter."""
+        longest = min(self._limits.backoff_s * 2.0**self._restarts, self._limits.backoff_limit_s)
         return random.uniform(0.0, longest)  # noqa: S311 - spreads load, guards nothing
 
     def _end(self, error: UpdaterError) -> None:

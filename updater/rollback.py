@@ -13,7 +13,7 @@ from updater.activity import NEVER_S, Clock
 from updater.core import bootflow
 from updater.core.errors import BusyError, DigestError, UpdaterError, WrongStateError
 from updater.core.model import SlotRecord
-from updater.core.ports import Phase, RunningDigest
+from updater.core.ports import Phase, RunningInstall
 from updater.device import Device
 
 _POLL_S = 1.0
@@ -25,7 +25,7 @@ class Rollback:
     def __init__(self, device: Device, clock: Clock) -> None:
         self._device = device
         self._clock = clock
-        self._running: RunningDigest | None = None
+        self._running: RunningInstall | None = None
         self._record: SlotRecord | None = None
         self._look_s = NEVER_S
         self._told: Callable[[UpdaterError | None], None] = lambda _error: None
@@ -51,7 +51,7 @@ class Rollback:
             raise WrongStateError(
                 f"slot {target.bootname} holds no image that this device verified"
             )
-        self._running = self._device.pipeline.open_digest(target.device, record.firmware.size_bytes)
+        self._running = self._device.pipeline.open_digest(target.device, record.image_size_bytes)
         self._record, self._told = record, told
         self._look_s = self._clock.monotonic_s() + _POLL_S
         return target.bootname
@@ -86,7 +86,7 @@ class Rollback:
         assert self._record is not None  # noqa: S101 - start() has set it
         if self._device.journal.record(self._record.bootname) != self._record:
             raise BusyError(f"slot {self._record.bootname} is being written meanwhile")
-        if hexdigest != self._record.firmware.md5:
+        if hexdigest != self._record.image_md5:
             raise DigestError(
                 f"slot {self._record.bootname} no longer holds version "
                 f"{self._record.firmware.version}: its MD5 is {hexdigest}"

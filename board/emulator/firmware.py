@@ -41,7 +41,17 @@ def u_boot() -> Path:
 
 
 def linux() -> Path:
-    """Return the kernel's image, everything built in."""
+    """Return the kernel's image; all that the board itself needs is built in."""
+    return _kernel() / "Image"
+
+
+def module(name: str) -> Path:
+    """Return one of the kernel's modules: flash that a test loads with faults of its choice."""
+    return _kernel() / f"{name}.ko"
+
+
+def _kernel() -> Path:
+    """Return the folder with the kernel's image and its modules."""
     options = BOARD / "kernel.config"
     version = run("dpkg-query", "-W", "-f", "${Version}", "linux-source-6.1")
 
@@ -54,11 +64,12 @@ def linux() -> Path:
         output.mkdir()
         run(*make, "allnoconfig", env={**_CROSS, "KCONFIG_ALLCONFIG": str(options)})
         _check_options(options, output / ".config")
-        run(*make, _jobs(), "Image", env=_CROSS)
-        (output / "arch/arm64/boot/Image").rename(place / "Image")
+        run(*make, _jobs(), "Image", "modules", env=_CROSS)
+        for file in (output / "arch/arm64/boot/Image", *output.rglob("*.ko")):
+            file.rename(place / file.name)
         run("rm", "-r", output, tree)
 
-    return cached("linux", (version, options, 1), build) / "Image"
+    return cached("linux", (version, options, 2), build)
 
 
 def _check_options(wanted: Path, config: Path) -> None:

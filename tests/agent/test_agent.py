@@ -49,7 +49,7 @@ def test_a_good_image_is_installed_tried_and_kept() -> None:
     assert [message.body for message in world.cloud.messages] == [
         version("0.1"),
         progress("downloading", percent="0"),
-        progress("downloading", percent="75"),
+        progress("downloading", percent="50"),
         progress("downloading", percent="100"),
         progress("burning"),  # the last byte has come
         progress("burning"),  # on trial: proves the link
@@ -412,14 +412,14 @@ def test_closing_stops_everything_and_the_next_start_goes_on() -> None:
     """In the middle of an install, an orderly end leaves nothing open and nothing bootable."""
     world = World()
     world.offer(NEW)
-    world.run(lambda: "downloading 75" in world.heard)
+    world.run(lambda: "downloading 50" in world.heard)
     assert world.agent.progress is not None
     assert 0 < world.agent.progress.received_bytes <= NEW.size_bytes
     world.end_agent()
     assert not world.media["B"].is_loadable
     world.run_until_calm()
     assert world.booted.image == NEW
-    assert world.heard.count("downloading 0") == 2
+    assert world.heard.count("downloading 0") == 1
 
 
 def test_a_plain_version_of_the_environment_survives() -> None:

@@ -230,15 +230,15 @@ def test_each_session_says_0() -> None:
     ]  # fmt: skip
 
 
-def test_a_download_that_is_first_seen_in_its_middle_says_0_first() -> None:
-    """The cloud sees a whole story, and the same per cent once."""
+def test_progress_is_said_once_and_never_less() -> None:
+    """A download that goes on after a cut begins in its middle; one that begins again waits."""
     world = started()
     assert world.agent.cloud is not None
     world.agent.cloud.enter(Mode.OPEN, _offer("0.9"))
-    for _ in range(3):
-        world.agent.cloud.downloading(57)
+    for percent in (57, 57, 0, 56, 100, 3):
+        world.agent.cloud.downloading(percent)
         world.run_for(2)
-    assert world.heard == ["report_version 0.1", "downloading 0", "downloading 57"]
+    assert world.heard == ["report_version 0.1", "downloading 57", "downloading 100"]
 
 
 # --- burning --------------------------------------------------------------------------------------

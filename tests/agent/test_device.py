@@ -92,18 +92,25 @@ def test_the_record_of_the_booted_slot_names_the_running_version() -> None:
 
 
 def test_the_pipeline_is_ordered_by_configuration() -> None:
-    """Every limit of the download section is passed on."""
-    limits = DownloadConfig(
-        allow_plaintext=True, read_back=False, connect_timeout_s=1.0, stall_timeout_s=2.0,
-        ca_file="/ca.pem", buffer_bytes=65536, buffers=3,
-    )  # fmt: skip
-    world = World(replace(CONFIG, download=limits))
+    """Every limit of the download section is passed on, and where the checkpoint is."""
+    limits = DownloadConfig(read_back=False, attempts=7, ca_file="/ca.pem", io_priority="idle")
+    state = replace(CONFIG.state, directory="/data/updater")
+    world = World(replace(CONFIG, download=limits, state=state))
     world.run_until_calm()
     session = world.session_for(NEW, "https://firmware.test/f")
     request = world.agent.device.request_for(session, world.finder.slots.target)
     assert request == InstallRequest(
         source="https://firmware.test/f", device="/dev/b", size_bytes=NEW.size_bytes, md5=NEW.md5,
-        allow_plaintext=True, read_back=False, connect_timeout_s=1.0, stall_timeout_s=2.0,
-        ca_file="/ca.pem", buffer_bytes=65536, buffers=3,
+        read_back=False, attempts=7, ca_file="/ca.pem", io_priority=8, retry_time_s=3600.0,
+        checkpoint="/data/updater/checkpoint",
     )  # fmt: skip
     assert "firmware.test" not in repr(request)
+
+
+def test_who_does_not_resume_has_no_checkpoint() -> None:
+    """``download.resume = false``: every install begins at the first byte."""
+    world = World(replace(CONFIG, download=DownloadConfig(resume=False)))
+    world.run_until_calm()
+    session = world.session_for(NEW, "https://firmware.test/f")
+    request = world.agent.device.request_for(session, world.finder.slots.target)
+    assert request.checkpoint == world.agent.device.checkpoint == ""

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Attempts: what is tried again, what waits for a fresh URL, and what is final at once."""
+"""One install: what is final at once, what waits for a fresh URL, and what begins again."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import repeat
 
 import pytest
+from sim.flash import Image
+from sim.instants import cut_power
 from sim.settings import CONFIG, NEW
 from sim.uplink import spoken
 from sim.world import World
@@ -14,7 +16,10 @@ from updater.core.config import DownloadConfig
 from updater.core.errors import (
     DigestError,
     ForbiddenError,
+    FormatError,
     NotFoundError,
+    StartOverError,
+    StorageError,
     TransportError,
     UpdaterError,
 )
@@ -23,6 +28,7 @@ from updater.installation import Installation, Listener
 
 RESET = TransportError("the connection was reset")
 FORBIDDEN = ForbiddenError("the server says 403")
+CHANGED = StartOverError("the object has changed on the server")
 FRESH = "https://firmware.test/fresh"
 
 
@@ -33,11 +39,19 @@ def limited(**limits: float) -> World:
     return world
 
 
+def written(world: World) -> list[int]:
+    """Return which parts of a slot were written, in order."""
+    words = [name.split() for name in world.instants.names if name.startswith("after slot: part")]
+    return [int(each[3]) for each in words]
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
         (NotFoundError("the server says 410", 410), -2),
         (DigestError("the server sends 5 bytes, announced were 8388608"), -4),
+        (FormatError("the compressed firmware ends too soon"), -5),
+        (StorageError("write of /dev/b at 4096: Input/output error", 4096), -5),
         (UpdaterError("anything else"), -5),
     ],
 )
@@ -59,57 +73,170 @@ def test_a_missing_object_is_not_found() -> None:
     assert spoken(world.outcomes[0]) == "fail -2"
 
 
-def test_a_broken_transfer_is_tried_again() -> None:
-    """Transport errors cost an attempt each and nothing more."""
-    world = limited()
-    url = world.offer(NEW)
-    world.web.fail(url, RESET, (50, RESET), (75, RESET), (0, RESET))
-    world.run_until_calm()
-    assert world.booted.image == NEW
-    assert world.web.requests == [url] * 5
-    assert [spoken(message) for message in world.outcomes] == ["done"]
-
-
-def test_after_the_last_attempt_the_transport_is_exhausted() -> None:
-    """-1, once, after as many attempts as are configured, with pauses between them."""
-    world = limited(attempts=3, backoff_s=100.0)
+def test_an_exhausted_transport_is_final() -> None:
+    """The pipeline has made every attempt that is configured: it is opened once, and it is -1."""
+    world = limited(attempts=3)
     url = world.offer(NEW)
     world.web.fail(url, *repeat(RESET, 9))
-    begun_s = world.clock.now_s
     world.run_until_calm()
     assert [spoken(message) for message in world.outcomes] == ["fail -1"]
     assert world.web.requests == [url] * 3
-    assert world.clock.now_s - begun_s > 1.0
+    assert len(world.pipeline.requests) == 1
 
 
-def test_each_session_has_all_attempts() -> None:
+def test_the_next_session_goes_on_where_an_exhausted_one_has_ended() -> None:
+    """The same firmware again costs what has not come yet; the cloud sees a story of its own."""
+    world = limited(attempts=1)
+    url = world.offer(NEW)
+    world.web.fail(url, (50, RESET))
+    world.run_until_calm()
+    world.offer(NEW)
+    world.run_until_calm()
+    assert [spoken(message) for message in world.outcomes] == ["fail -1", "done"]
+    assert written(world) == [1, 2, 3, 4]
+    assert world.heard.count("downloading 0") == 1
+    assert world.heard.count("downloading 50") == 2
+
+
+# --- beginning again at the first byte ------------------------------------------------------------
+
+
+def test_an_object_that_changes_meanwhile_is_fetched_again() -> None:
+    """Half of one version and half of another are no image: it begins at the first byte."""
+    world = limited()
+    url = world.offer(NEW, served=Image("0.2", is_healthy=False))
+    world.web.fail(url, (50, RESET))
+    world.run(lambda: written(world) == [1, 2])
+    world.web.serve(url, NEW)
+    world.run_until_calm()
+    assert world.booted.image == NEW
+    assert written(world) == [1, 2, 1, 2, 3, 4]
+    assert [spoken(message) for message in world.outcomes] == ["done"]
+
+
+def test_what_keeps_changing_is_given_up() -> None:
+    """As many new beginnings as attempts, pauses between them, and then it is this side's."""
+    world = limited(attempts=3, backoff_s=100.0)
+    url = world.offer(NEW)
+    world.web.fail(url, *repeat(CHANGED, 99))
+    begun_s = world.clock.now_s
+    world.run_until_calm()
+    assert (world.outcomes[0].code, world.outcomes[0].reason) == (-5, f"install: {CHANGED}")
+    assert world.web.requests == [url] * 4
+    assert 3.0 < world.clock.now_s - begun_s < 700 + 10
+
+
+def test_each_session_has_all_new_beginnings() -> None:
     """What an earlier one used up is not counted."""
     world = limited(attempts=3, backoff_s=0.0)
     for _ in range(2):
         url = world.offer(NEW)
-        world.web.fail(url, RESET, RESET, RESET, RESET)
+        world.web.fail(url, *repeat(CHANGED, 4))
         world.run_until_calm()
-    assert len(world.web.requests) == 6
+    assert len(world.web.requests) == 8
 
 
 def test_pauses_are_limited() -> None:
-    """However many attempts there were, no pause is longer than ``backoff_limit_s``."""
+    """However often it has begun, no pause is longer than ``backoff_limit_s``."""
     world = limited(attempts=50, backoff_s=1.0, backoff_limit_s=2.0)
     url = world.offer(NEW)
-    world.web.fail(url, *repeat(RESET, 60))
+    world.web.fail(url, *repeat(CHANGED, 60))
     begun_s = world.clock.now_s
     world.run_until_calm()
-    assert len(world.web.requests) == 50
+    assert len(world.web.requests) == 51
     assert world.clock.now_s - begun_s < 50 * 3.0
 
 
-def test_progress_begins_again_with_each_attempt() -> None:
-    """Nothing is resumed yet: the cloud sees 0 again."""
-    world = limited()
+def test_progress_never_goes_back() -> None:
+    """Whatever begins again, the cloud sees the most that there was until there is more."""
+    world = limited(backoff_s=0.0)
+    world.parts = 40
     url = world.offer(NEW)
-    world.web.fail(url, (75, RESET))
+    world.web.fail(url, (75, CHANGED), (25, CHANGED), (95, RESET))
     world.run_until_calm()
-    assert world.heard.count("downloading 0") == 2
+    percents = [m.percent for m in world.cloud.messages if m.state == "downloading"]
+    assert percents == sorted(set(percents))
+    assert (percents[0], percents[-1]) == (0, 100)
+    assert world.booted.image == NEW
+
+
+# --- after a cut ----------------------------------------------------------------------------------
+
+
+def cut_after_half(world: World, cut: Callable[[World], None] = World.lose_power) -> str:
+    """Offer ``NEW``, cut once half of it is proven to be there, and return the URL."""
+    url = world.offer(NEW)
+    world.run(lambda: any(kept.parts == 2 for kept in world.checkpoints.values()))
+    cut(world)
+    return url
+
+
+@pytest.mark.parametrize("cut", [World.lose_power, World.lose_process, World.end_agent])
+def test_a_download_goes_on_after_a_cut(cut: Callable[[World], None]) -> None:
+    """Nothing is fetched or said twice: the percent begins where the download does."""
+    world = limited()
+    cut_after_half(world, cut)
+    world.run_until_calm()
+    assert world.booted.image == NEW
+    assert written(world) == [1, 2, 3, 4]
+    assert [word for word in world.heard if "downloading" in word] == [
+        "downloading 0", "downloading 50", "downloading 100",
+    ]  # fmt: skip
+    assert world.checkpoints == {}
+
+
+def test_an_image_that_is_complete_and_not_journalled_is_hardly_fetched_again() -> None:
+    """The checkpoint is void only when the journal knows that the slot holds the image."""
+    world = limited()
+    world.instants.on("before journal: installed", cut_power)
+    world.offer(NEW)
+    world.run_until_calm()
+    assert world.booted.image == NEW
+    assert written(world) == [1, 2, 3, 4, 4]
+
+
+def test_who_wants_no_checkpoint_begins_at_the_first_byte() -> None:
+    """``download.resume = false``."""
+    world = limited(resume=False)
+    world.offer(NEW)
+    world.run(lambda: written(world) == [1, 2])
+    world.lose_power()
+    world.run_until_calm()
+    assert written(world) == [1, 2, 1, 2, 3, 4]
+
+
+def test_a_medium_that_has_changed_meanwhile_is_written_anew() -> None:
+    """The checkpoint is believed only as far as the medium bears it out."""
+    world = limited()
+    cut_after_half(world)
+    world.media["B"].prefix = (Image("0.0"), 2)
+    world.run_until_calm()
+    assert world.booted.image == NEW
+    assert written(world) == [1, 2, 1, 2, 3, 4]
+
+
+def test_another_firmware_takes_nothing_from_an_earlier_one() -> None:
+    """A checkpoint is of one firmware on one medium, and void once another is written."""
+    world = limited()
+    cut_after_half(world)
+    world.run(lambda: world.agent_runs)
+    other = Image("0.3")
+    world.offer(other)
+    world.run_until_calm()
+    assert world.booted.image == other
+    assert [spoken(message) for message in world.outcomes] == ["fail -5", "done"]
+
+
+def test_what_was_resumed_and_does_not_match_begins_again_once() -> None:
+    """Of pieces nobody can say whose fault it is; a mismatch from the first byte on is -4."""
+    world = limited()
+    url = world.offer(NEW, served=Image("0.2", is_healthy=False))
+    world.run(lambda: any(kept.parts == 2 for kept in world.checkpoints.values()))
+    world.lose_power()
+    world.run_until_calm()
+    assert [spoken(message) for message in world.outcomes] == ["fail -4"]
+    assert world.web.requests == [url] * 3
+    assert written(world) == [1, 2, 3, 4, 1, 2, 3, 4]
 
 
 # --- 401 and 403: a fresh URL ---------------------------------------------------------------------
@@ -137,6 +264,60 @@ def test_a_fresh_url_is_asked_for_and_taken() -> None:
     assert world.heard[:4] == ["report_version 0.1", "downloading 0", "report_version 0.1",
                                "downloading 25"]  # fmt: skip
     assert [spoken(message) for message in world.outcomes] == ["done"]
+
+
+def test_a_fresh_url_goes_on_where_the_refused_one_has_ended() -> None:
+    """An URL that expires in the middle costs a look at what is there."""
+    world = limited()
+    url = world.offer(NEW)
+    world.web.fail(url, (50, FORBIDDEN), *repeat(FORBIDDEN, 9))
+    world.web.serve(FRESH, NEW)
+    renewing(world, lambda: FRESH)
+    world.run_until_calm()
+    assert world.booted.image == NEW
+    assert written(world) == [1, 2, 3, 4]
+    assert world.heard.count("downloading 0") == 1
+
+
+def refuse_after_a_fresh_one(world: World) -> list[str]:
+    """Have a URL refused while a fresher one is at hand; return what the cloud hears then."""
+    world.parts = 20
+    url = world.offer(NEW)
+    world.run(lambda: world.heard[-1:] == ["downloading 0"])
+    world.offer(NEW, url=FRESH)
+    world.run_for(0.3)
+    world.web.fail(url, *repeat(FORBIDDEN, 9))
+    world.lose_network()
+    said = len(world.heard)
+    world.run(lambda: world.web.requests[-1] != url or len(world.heard) > said + 9, 30)
+    return world.heard[said:]
+
+
+def test_a_fresh_url_that_is_at_hand_is_used_at_once() -> None:
+    """Nobody is asked for what was brought before it was needed."""
+    world = limited()
+    begun_s = world.clock.now_s
+    refuse_after_a_fresh_one(world)
+    assert world.web.requests[1:] == [world.web.requests[0], FRESH]
+    assert world.clock.now_s - begun_s < 5.0
+    assert not world.agent._installation.is_waiting_for_url
+    world.run_until_calm()
+    assert world.booted.image == NEW
+    assert sorted(set(written(world))) == written(world)
+
+
+def test_without_time_for_a_fresh_url_none_is_tried() -> None:
+    """Also if one is at hand: ``fresh_url_timeout_s = 0``."""
+    world = limited(fresh_url_timeout_s=0.0)
+    url = world.offer(NEW)
+    world.run(lambda: world.heard[-1:] == ["downloading 0"])
+    world.offer(NEW, url=FRESH)
+    world.run_for(0.1)
+    world.web.fail(url, *repeat(FORBIDDEN, 9))
+    world.lose_network()
+    world.run_until_calm()
+    assert [spoken(message) for message in world.outcomes] == ["fail -3"]
+    assert FRESH not in world.web.requests
 
 
 def test_without_a_fresh_url_it_is_forbidden() -> None:
@@ -168,7 +349,7 @@ def test_fresh_urls_that_are_forbidden_too_do_not_go_on_for_ever() -> None:
 
 def test_bytes_that_flow_begin_the_time_for_a_fresh_url_anew() -> None:
     """A URL that worked and expired later gets the whole time again."""
-    world = limited(fresh_url_timeout_s=100.0, backoff_s=0.0, attempts=9)
+    world = limited(fresh_url_timeout_s=100.0)
     url = world.offer(NEW)
     world.web.serve(FRESH, NEW)
     world.web.fail(url, FORBIDDEN, (50, RESET), *repeat(FORBIDDEN, 9))
@@ -202,13 +383,14 @@ def test_without_a_cloud_nobody_is_asked() -> None:
     ended: list[UpdaterError] = []
     listener = Listener(
         progressed=lambda _progress: None,
-        completed=lambda: asked.append("completed"),
+        completed=lambda _md5, _size_bytes: asked.append("completed"),
         failed=ended.append,
         needs_url=lambda: asked.append("needs url"),
     )
     limits = DownloadConfig(fresh_url_timeout_s=0.0)
     installation = Installation(world.pipeline, limits, world.system, listener)
     installation.fresh_url(FRESH)  # nothing runs: nothing happens
+    installation.wake({})
     assert installation.interests() == {}
     url = "https://firmware.test/f"
     world.web.serve(url, NEW)

@@ -94,6 +94,8 @@ def heal(world: World) -> None:
     world.journal.is_writable = world.cloud.acknowledges = True
     world.environment.faults = iter(())
     world.lose_network()
+    if world.agent_runs and world.agent.problem is not None:
+        world.lose_power()  # it waits for a person: a store could not be read back twice
     world.run_until_calm()
     world.lose_power()
     world.run_until_calm()

@@ -197,7 +197,7 @@ def test_the_same_offer_brings_its_new_task_and_url() -> None:
     """Reports go by the latest task; the URL is taken at the next attempt."""
     world = started()
     world.offer(NEW, task_id=1)
-    world.run(lambda: "downloading 75" in world.heard)
+    world.run(lambda: "downloading 50" in world.heard)
     world.offer(NEW, task_id=2, url="https://firmware.test/again")
     world.run_until_calm()
     assert world.outcomes[0].body["report"]["task_id"] == 2

@@ -61,6 +61,22 @@ def test_a_slot_that_still_holds_its_image_is_returned_to() -> None:
     assert world.heard[-1] == "report_version 0.2"
 
 
+def test_a_slot_whose_firmware_was_compressed_is_returned_to() -> None:
+    """It is compared with the image that it holds, not with the file that it came in."""
+    world = World()
+    packed = Image("0.2", is_packed=True)
+    for image in (packed, OLD):
+        world.offer(image)
+        world.run_until_calm()
+    record = world.journal.records["B"]
+    assert (record.firmware.md5, record.firmware.size_bytes) == (packed.md5, packed.size_bytes)
+    assert (record.image_md5, record.image_size_bytes) == (
+        packed.unpacked_md5, packed.unpacked_bytes,
+    )  # fmt: skip
+    assert run(world, returning(world)) is None
+    assert world.boot_state.primary == "B"
+
+
 def test_a_slot_that_has_changed_is_not_returned_to() -> None:
     """The medium decides, not the record."""
     world = updated()

@@ -19,7 +19,7 @@ from sim.world import World
 from updater import activity
 from updater.core import messages
 from updater.core.model import Firmware, Offer, OwedReport, Session, SlotRecord, State
-from updater.core.ports import Journal
+from updater.core.ports import Journal, Phase
 from updater.edge.journal import SqliteJournal
 
 
@@ -59,13 +59,32 @@ def write_the_preferred_slot(world: World) -> None:
     world.environment.variables["boot_slot"] = "B"
     session = world.session_for(NEW, world.offer(NEW))
     request = world.agent.device.request_for(session, world.finder.slots.target)
-    world.pipeline.open_install(request).step(0.0)
+    running = world.pipeline.open_install(request)
+    assert running.step(0.0).phase is Phase.CONNECTING
+    running.step(0.0)
 
 
 def write_the_booted_slot(world: World) -> None:
     session = world.session_for(NEW, world.offer(NEW))
     request = world.agent.device.request_for(session, world.finder.slots.booted)
     world.pipeline.open_install(request)
+
+
+class Gullible(Medium):
+    """A medium that nobody looks at before going on."""
+
+    def holds(self, image: Image, parts: int) -> bool:
+        del image, parts
+        return True
+
+
+def go_on_with_another_image(world: World) -> None:
+    world.media["B"] = Gullible()
+    world.lose_power()
+    world.offer(NEW)
+    world.run(lambda: any(kept.parts == 2 for kept in world.checkpoints.values()))
+    world.media["B"].prefix = (Image("0.0"), 2)
+    world.lose_power()
 
 
 def say_an_end_that_nobody_journalled(world: World) -> None:
@@ -84,6 +103,7 @@ def say_another_version(world: World) -> None:
         (boot_for_ever, "boots for ever"),
         (write_the_preferred_slot, "prefers the target"),
         (write_the_booted_slot, "never written"),
+        (go_on_with_another_image, "slot B boots incomplete"),
         (say_an_end_that_nobody_journalled, "no journal has it"),
         (say_another_version, "not what runs"),
     ],
@@ -163,6 +183,7 @@ def test_a_loop_that_would_never_wake_is_noticed() -> None:
 # --- the journal is like the real one -------------------------------------------------------------
 
 FIRMWARE = Firmware("0.2", "0" * 32, 4096)
+RECORD = SlotRecord("B", FIRMWARE, "1" * 32, 8192)
 
 
 def session(number: int, state: State) -> Session:
@@ -182,7 +203,7 @@ def settle_oldest(journal: Journal) -> None:
 
 CALLS: list[Callable[[Journal, int], None]] = [
     lambda journal, n: save(journal, n, State.INSTALLING, void="B"),
-    lambda journal, n: save(journal, n, State.INSTALLED, record=SlotRecord("B", FIRMWARE)),
+    lambda journal, n: save(journal, n, State.INSTALLED, record=RECORD),
     lambda journal, n: save(journal, n, State.FAILED, report=b"fail %d" % n),
     lambda journal, n: save(journal, n, State.GOOD, report=b"done %d" % n),
     lambda journal, n: save(journal, n, State.TRIAL),

@@ -280,8 +280,7 @@ def check_live_line(seen: str) -> None:
     lines = seen.removesuffix("\r\n").split("\r\x1b[K")
     assert lines[0] == ""
     assert len(lines) > 3
-    receiving = [line for line in lines if line.endswith("receiving")]
-    percents = [int(line.split()[1]) for line in receiving]
+    percents = [int(line.split()[1]) for line in lines if line.endswith("writing")]
     assert percents == sorted(percents)
     assert all(len(line) < 80 for line in lines)
 
@@ -362,7 +361,7 @@ def test_install_need_not_wait(world: World, small: Image) -> None:
         assert session["state"] == "installing"
         text = board.run("status").stdout
         assert f"session {session['id']}: version 2.0.0 installing" in text
-        assert " of 24.0 MiB  receiving\n" in text
+        assert re.search(r" of 24\.0 MiB  (connecting|blanking the beginning|writing)\n", text)
         busy = board.run("write", small.path, "--to", board.slots["B"], *small.words())
         assert busy.returncode == 5
         assert f"process {agent.pid}" in busy.stderr
@@ -382,7 +381,7 @@ def test_an_interrupted_install_goes_on(world: World, small: Image) -> None:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=20)
-    assert process.returncode == 24
+    assert process.returncode == 130
     assert out == ""
     assert err == (
         "updater: interrupted\n"

@@ -2,19 +2,14 @@
 """What people read, line by line."""
 
 import inspect
-import io
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from updater import texts
 from updater.core import errors
 from updater.core.errors import UpdaterError
-from updater.core.ports import Phase, Progress
 
-MIB = 1 << 20
 STATUS: dict[str, Any] = {
     "board": "emulated",
     "version": "1.0.0",
@@ -88,84 +83,6 @@ def test_history_is_a_table_in_utc() -> None:
         "1970-01-02 00:00:00  2.0  good  slot B is good"
     )
     assert texts.history_text([]) == "nothing has happened yet"
-
-
-# --- progress ------------------------------------------------------------------------------------
-
-
-def shown(phase: Phase, received: int, verified: int = 0, size: int = 4 * MIB) -> str:
-    """Return the line for one progress."""
-    progress = Progress(phase, received, received, verified, size)
-    return texts.progress_text(texts.progress_status(progress))
-
-
-@pytest.mark.parametrize(
-    ("line", "text"),
-    [
-        (shown(Phase.BLANKING, 0), f"{'.' * 30}   0 %  0.0 of 4.0 MiB  blanking"),
-        (shown(Phase.RECEIVING, MIB), f"{'#' * 7}{'.' * 23}  25 %  1.0 of 4.0 MiB  receiving"),
-        (
-            shown(Phase.VERIFYING, 4 * MIB, 2 * MIB),
-            f"{'#' * 15}{'.' * 15}  50 %  2.0 of 4.0 MiB  reading back",
-        ),
-        (
-            shown(Phase.DONE, 4 * MIB, 4 * MIB),
-            f"{'#' * 30} 100 %  4.0 of 4.0 MiB  reading back",
-        ),
-    ],
-)
-def test_progress_is_a_bar(line: str, text: str) -> None:
-    """Bar, per cent, MiB and phase: first of what has come, then of what was read back."""
-    assert line == text
-
-
-@given(
-    st.sampled_from(Phase),
-    st.integers(0, 1 << 40),
-    st.integers(0, 1 << 40),
-    st.integers(1, 1 << 40),
-)
-def test_progress_fits_a_terminal(phase: Phase, received: int, verified: int, size: int) -> None:
-    """Whatever the size, the line stays within 80 columns and never says more than 100 %."""
-    line = shown(phase, received, verified, size)
-    assert len(line) < 80
-    assert int(line[30:].split()[0]) <= 100
-    assert line.isascii()
-    assert line.isprintable()
-
-
-class Terminal(io.StringIO):
-    """A text file that says it is a terminal."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-def progress(received: int) -> dict[str, object]:
-    """Return an object for machines."""
-    return texts.progress_status(Progress(Phase.RECEIVING, received, 0, 0, 4 * MIB))
-
-
-def test_the_live_line_is_drawn_anew_only_for_news() -> None:
-    """What is shown already is not written again; the end of the work ends the line."""
-    terminal = Terminal()
-    with texts.ProgressLine(terminal) as line:
-        for received in (0, 0, MIB, MIB):
-            line.show(progress(received))
-        line.show(None)
-    drawn = terminal.getvalue().split(texts.CLEAR_LINE)
-    assert [text.rstrip("\n") for text in drawn] == [
-        "", texts.progress_text(progress(0)), texts.progress_text(progress(MIB)),
-    ]  # fmt: skip
-    assert terminal.getvalue().endswith("receiving\n")
-
-
-@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()], ids=["file", "terminal"])
-def test_no_line_is_ended_that_never_began(stream: io.StringIO) -> None:
-    """Nothing to show, or nobody to see it: not a byte is written."""
-    with texts.ProgressLine(stream) as line:
-        line.show(None if stream.isatty() else progress(MIB))
-    assert stream.getvalue() == ""
 
 
 # --- advice --------------------------------------------------------------------------------------

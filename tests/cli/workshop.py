@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+MIB = 1 << 20
+IMAGE = bytes(range(256)) * (3 * MIB // 256) + b"the end"
 REPOSITORY = Path(__file__).parents[2]
 ENVIRONMENT_BYTES = 0x4000
 TEXT = "boot_slot=A\nupgrade_available=0\nbootcount=0\nbootlimit=3\nbootargs=root=/dev/x quiet\n"
@@ -296,6 +298,21 @@ def loop_device(path: Path, size_bytes: int) -> Iterator[str]:
         yield device
     finally:
         subprocess.run(["losetup", "--detach", device], check=True)
+
+
+def words(md5sum: str | None = None, size: object = len(IMAGE)) -> list[object]:
+    """Return what the command line says of an image; of IMAGE, unless told otherwise."""
+    return ["--md5", md5(IMAGE) if md5sum is None else md5sum, "--size", size]
+
+
+def head(device: str | Path) -> bytes:
+    """Return the first MiB of the medium, past the page cache."""
+    fileno = os.open(device, os.O_RDONLY)
+    try:
+        os.posix_fadvise(fileno, 0, 0, os.POSIX_FADV_DONTNEED)
+        return os.read(fileno, MIB)
+    finally:
+        os.close(fileno)
 
 
 def md5(raw: bytes) -> str:

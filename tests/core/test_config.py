@@ -43,6 +43,10 @@ def test_defaults_are_safe() -> None:
     download = config.download
     assert (download.connect_timeout_s, download.stall_timeout_s) == (10.0, 30.0)
     assert (download.attempts, download.buffers * download.buffer_bytes) == (5, 8 << 20)
+    assert (download.retry_time_s, download.max_redirects) == (3600.0, 5)
+    assert (download.resume, download.decode, download.skip_identical) == (True, True, False)
+    assert (download.decoder_memory_bytes, download.bandwidth_bytes_per_s) == (12 << 20, 0)
+    assert (download.nice, download.io_priority) == (0, "normal")
     board = parse_board(BOARD, "board.toml")
     assert not board.environment.accept_single_copy
     assert board.boot.bootlimit == 3
@@ -92,6 +96,19 @@ def test_a_bound_itself_is_allowed_and_no_more(
         (CONFIG + "[state]\nreboot_command = [1]", "state.reboot_command must be a str, is 1"),
         (CONFIG + "[download]\nbuffer_bytes = 70000", "must be a multiple of 4096"),
         (CONFIG + "[download]\nbuffer_bytes = 67108864\nbuffers = 17", "at most 1073741824 bytes"),
+        (
+            CONFIG + "[download]\nbandwidth_bytes_per_s = 1023",
+            "download.bandwidth_bytes_per_s must be 0 for no limit, or 1024 at least, is 1023",
+        ),
+        (
+            CONFIG + "[download]\nclient_key_file = '/key.pem'",
+            "download.client_key_file needs download.client_cert_file",
+        ),
+        (
+            CONFIG + "[download]\nio_priority = '8'",
+            "download.io_priority must be one of normal, 0, 1, 2, 3, 4, 5, 6, 7, idle, is '8'",
+        ),
+        (CONFIG + "[download]\nio_priority = 3", "download.io_priority must be a str, is 3"),
         (CONFIG + "[state]\nreboot_command = []", "argv or state.reboot_command is empty"),
         (CONFIG + "[[health.command]]\nname = 'x'\nargv = []", "health.command.argv or"),
         (CONFIG + CHECK + CHECK, "needs a name of its own, and none is 'link'; they are ['x',"),
@@ -112,6 +129,13 @@ def test_mistakes_are_named(text: str, said: str) -> None:
     with pytest.raises(ConfigError, match=r"^updater\.toml: ") as caught:
         parse_config(text, "updater.toml")
     assert said in str(caught.value)
+
+
+def test_the_least_bandwidth_and_a_certificate_without_a_key_are_taken() -> None:
+    """The key may stand in the certificate's file."""
+    text = CONFIG + "[download]\nbandwidth_bytes_per_s = 1024\nclient_cert_file = '/c.pem'"
+    download = parse_config(text, "f").download
+    assert (download.bandwidth_bytes_per_s, download.client_cert_file) == (1024, "/c.pem")
 
 
 def test_commands_and_whole_numbers_are_taken() -> None:

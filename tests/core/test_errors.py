@@ -29,7 +29,8 @@ def test_exit_codes_are_an_interface() -> None:
         "Usage": 2, "Config": 3, "NotPermitted": 4, "Busy": 5, "WrongState": 6, "Control": 7,
         "Transport": 10, "NotFound": 11, "Forbidden": 12, "Digest": 13, "Scheme": 14, "Space": 15,
         "Device": 16, "Storage": 17, "EnvironmentStore": 18, "Slot": 19, "Journal": 20, "Link": 21,
-        "Offer": 22, "Health": 23, "Cancelled": 24, "IllegalEvent": 70,
+        "Offer": 22, "Health": 23, "Cancelled": 24, "StartOver": 25, "Format": 26,
+        "IllegalEvent": 70,
     }  # fmt: skip
 
 
@@ -55,6 +56,11 @@ def test_what_is_not_the_network_s_is_this_side_s() -> None:
             SpaceError(41943040, 33554432, "slot B"),
             {"needed_bytes": 41943040, "held_bytes": 33554432},
             "image needs 41943040 bytes, slot B holds 33554432",
+        ),
+        (
+            SpaceError(0, 33554432, "slot B"),
+            {"needed_bytes": 0, "held_bytes": 33554432},
+            "image does not fit, slot B holds 33554432",
         ),
         (StorageError("read back", 4096), {"offset_bytes": 4096}, "read back"),
         (StorageError("flush"), {"offset_bytes": None}, "flush"),

@@ -13,7 +13,7 @@ URL = "https://host/image?q-signature=very-secret"
 OFFER = Offer(FIRMWARE, URL, task_id=123456, fw_type="mcu")
 SESSION = Session("0123456789abcdef", State.INSTALLING, OFFER, "B", "A")
 GOOD = replace(SESSION, state=State.GOOD)
-RECORD = SlotRecord("B", FIRMWARE)
+RECORD = SlotRecord("B", FIRMWARE, "1" * 32, 1 << 41)
 
 
 def raw(folder: str) -> sqlite3.Connection:

@@ -12,7 +12,7 @@ from sim.broker import CONNACK, CONNECT, SUBSCRIBE, RawBroker, suback
 
 from updater.core.config import CloudConfig
 from updater.core.credentials import Credentials
-from updater.core.ports import Connected, LinkEvent
+from updater.core.link import Connected, LinkEvent
 from updater.edge.mqtt import MqttLink
 
 UPDATE, REPORT = "$ota/update/P/D", "$ota/report/P/D"

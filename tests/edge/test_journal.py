@@ -16,7 +16,7 @@ from fds import descriptors
 from journalcases import FIRMWARE, GOOD, OFFER, RECORD, SESSION, raw
 
 from updater.core.errors import JournalError, ResultCode
-from updater.core.model import OwedReport, Session, SlotRecord, State
+from updater.core.model import Firmware, OwedReport, Session, SlotRecord, State
 from updater.edge import journal as journal_module
 from updater.edge.journal import FILE_NAME, LostJournal, SqliteJournal
 
@@ -113,10 +113,10 @@ def test_records_follow_the_slots(journal: SqliteJournal) -> None:
     """A slot holds what was last recorded, and nothing once it is void."""
     journal.save(GOOD, "good", record=RECORD)
     assert journal.record("B") == RECORD
-    newer = SlotRecord("B", replace(FIRMWARE, version="3.0"))
+    newer = replace(RECORD, firmware=replace(FIRMWARE, version="3.0"), image_md5="2" * 32)
     journal.save(GOOD, "good", record=newer)
-    journal.save(GOOD, "good", record=SlotRecord("A", FIRMWARE))
-    assert (journal.record("B"), journal.record("A")) == (newer, SlotRecord("A", FIRMWARE))
+    journal.save(GOOD, "good", record=replace(RECORD, bootname="A"))
+    assert (journal.record("B"), journal.record("A")) == (newer, replace(RECORD, bootname="A"))
     journal.save(SESSION, "offer", void="B")
     assert journal.record("B") is None
     journal.void("A")
@@ -180,16 +180,15 @@ def test_nobody_else_can_read_it(folder: str) -> None:
 CHILD = """
 import sys
 from dataclasses import replace
-from journalcases import FIRMWARE, GOOD, SESSION
+from journalcases import FIRMWARE, GOOD, RECORD, SESSION
 from updater.edge.journal import SqliteJournal
-from updater.core.model import SlotRecord
 journal = SqliteJournal(sys.argv[1])
 number = 0
 while True:
     number += 1
     text = str(number)
     session = replace(GOOD if number % 3 == 0 else SESSION, id=text, reason=text)
-    record = SlotRecord("B", replace(FIRMWARE, version=text))
+    record = replace(RECORD, firmware=replace(FIRMWARE, version=text))
     journal.save(session, text, report=text.encode(), record=record)
     print(text, flush=True)
 """
@@ -279,6 +278,46 @@ def test_an_older_file_gets_the_tables_that_it_lacks(folder: str) -> None:
     with closing(SqliteJournal(folder)) as journal:
         journal.save(GOOD, "two", report=b"done")
         assert (len(journal.history(9)), len(journal.owed())) == (1, 1)
+
+
+def older(folder: str, statement: str) -> None:
+    """Do what a version does that does not know what a slot holds but the firmware itself."""
+    with closing(raw(folder)) as db:
+        columns = "bootname TEXT PRIMARY KEY, version TEXT, md5 TEXT, size_bytes INTEGER"
+        db.execute(f"CREATE TABLE IF NOT EXISTS slot_records ({columns})")
+        db.execute(f"{statement} INTO slot_records (bootname, version, md5, size_bytes) "
+                   "VALUES ('B', '1.0', 'aa', 5)")  # fmt: skip
+
+
+def columns_of(folder: str) -> list[str]:
+    """Return the columns of the slots' records."""
+    with closing(raw(folder)) as db:
+        return [row[1] for row in db.execute("PRAGMA table_info(slot_records)")]
+
+
+OLD_RECORD = SlotRecord("B", Firmware("1.0", "aa", 5), "aa", 5)
+
+
+def test_a_record_of_an_older_version_is_of_the_firmware_itself(folder: str) -> None:
+    """Nothing was decoded then; and a start, which may be that of a trial, changes no table."""
+    Path(folder).mkdir(parents=True)
+    older(folder, "INSERT")
+    with closing(SqliteJournal(folder)) as journal:
+        assert journal.record("B") == OLD_RECORD
+        journal.save(SESSION, "offer")
+        assert columns_of(folder) == ["bootname", "version", "md5", "size_bytes"]
+        with closing(SqliteJournal(folder)) as other:
+            assert other.record("B") == OLD_RECORD
+            journal.save(GOOD, "good", record=RECORD)
+            assert other.record("B") == journal.record("B") == RECORD
+
+
+def test_a_record_that_an_older_version_replaces_is_its_own(folder: str) -> None:
+    """What this version knew of the image goes with the image."""
+    with closing(SqliteJournal(folder)) as journal:
+        journal.save(GOOD, "good", record=RECORD)
+        older(folder, "INSERT OR REPLACE")
+        assert journal.record("B") == OLD_RECORD
 
 
 # --- no journal ----------------------------------------------------------------------------------

@@ -108,7 +108,8 @@ def fill(journal: SqliteJournal) -> int:
         try:
             journal.save(
                 replace(SESSION, id=str(number), reason="x" * 2000), str(number),
-                report=str(number).encode(), record=SlotRecord("B", Firmware(str(number), "0", 1)),
+                report=str(number).encode(),
+                record=SlotRecord("B", Firmware(str(number), "0", 1), "0", 1),
             )  # fmt: skip
         except JournalError:
             return number

@@ -26,7 +26,7 @@ from sim.broker import (
     suback,
 )
 
-from updater.core.ports import Acknowledged, Connected, Disconnected, Received
+from updater.core.link import Acknowledged, Connected, Disconnected, Received
 from updater.edge import mqtt
 
 

@@ -22,7 +22,7 @@ from sim.broker import CONNACK, RawBroker, broker, free_port, packet, publish, s
 from updater.core.config import CloudConfig
 from updater.core.credentials import Credentials
 from updater.core.errors import ConfigError
-from updater.core.ports import Connected, Disconnected, Received
+from updater.core.link import Connected, Disconnected, Received
 from updater.edge import mqtt
 from updater.edge.mqtt import MqttLink
 

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""An HTTP server on the loopback that serves files, at a pace, or answers as it is told."""
+"""An HTTP server on the loopback that serves files, at a pace, or answers as it is told.
+
+Whoever comes back may go on where he was, if the file is still the same.
+"""
 
 import http.server
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -30,6 +34,9 @@ class HttpServer:
         self.files: dict[str, Path | int] = {}
         self.bytes_per_s: float | None = None
         self.served: list[str] = []
+        self.sent_bytes = 0
+        self.begins: list[int] = []  # where each transfer began
+        self._cuts = 0
         self._server = http.server.ThreadingHTTPServer((host, 0), Handler)
         self._server.daemon_threads = True
         self.port = int(self._server.server_address[1])
@@ -48,6 +55,10 @@ class HttpServer:
         """Serve *files*: paths by name, or a status to answer with."""
         self.files.update(files)
 
+    def cut(self) -> None:
+        """Break off every transfer that is under way."""
+        self._cuts += 1
+
     def _serve(self, request: http.server.BaseHTTPRequestHandler) -> None:
         name = request.path.partition("?")[0].lstrip("/")
         found = self.files.get(name, 404)
@@ -55,17 +66,35 @@ class HttpServer:
         if isinstance(found, int):
             request.send_error(found)
             return
+        held = found.stat()
+        tag = f'"{held.st_mtime_ns:x}-{held.st_size:x}"'
+        begin = _begin(request, tag)
+        self.begins.append(begin)
         with found.open("rb") as file:
-            request.send_response(200)
-            request.send_header("Content-Length", str(found.stat().st_size))
+            file.seek(begin)
+            request.send_response(206 if begin else 200)
+            if begin:
+                span = f"bytes {begin}-{held.st_size - 1}/{held.st_size}"
+                request.send_header("Content-Range", span)
+            request.send_header("Content-Length", str(held.st_size - begin))
+            request.send_header("ETag", tag)
             request.end_headers()
-            began_s, sent = time.monotonic(), 0
+            began_s, sent, cuts = time.monotonic(), 0, self._cuts
             try:
-                while chunk := file.read(_CHUNK_BYTES):
+                while cuts == self._cuts and (chunk := file.read(_CHUNK_BYTES)):
                     request.wfile.write(chunk)
                     sent += len(chunk)
+                    self.sent_bytes += len(chunk)
                     if self.bytes_per_s:
                         due_s = began_s + sent / self.bytes_per_s
                         time.sleep(max(0.0, due_s - time.monotonic()))
+                request.close_connection = cuts != self._cuts
             except OSError:
                 request.close_connection = True  # the device has gone: the test meant it to
+
+
+def _begin(request: http.server.BaseHTTPRequestHandler, tag: str) -> int:
+    """Return where to begin: in the middle only of the same file."""
+    wanted = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
+    is_same = request.headers.get("If-Range", tag) == tag
+    return int(wanted[1]) if wanted and is_same else 0

@@ -35,10 +35,15 @@ class Instants:
     def __init__(self) -> None:
         self.names: list[str] = []
         self._actions: dict[int, Callable[[], None]] = {}
+        self._awaited: dict[str, Callable[[], None]] = {}
 
     def at(self, number: int, action: Callable[[], None]) -> None:
         """Perform *action* when instant *number* passes."""
         self._actions[number] = action
+
+    def on(self, beginning: str, action: Callable[[], None]) -> None:
+        """Perform *action* when an instant first passes whose name begins like this."""
+        self._awaited[beginning] = action
 
     @contextmanager
     def durable(self, what: str) -> Iterator[None]:
@@ -52,3 +57,5 @@ class Instants:
         action = self._actions.get(len(self.names) - 1)
         if action is not None:
             action()
+        for beginning in [each for each in self._awaited if name.startswith(each)]:
+            self._awaited.pop(beginning)()

@@ -2,11 +2,13 @@
 """The native pipeline in memory: images from a web of URLs into slots, step by step.
 
 Implements ``Pipeline`` of ``updater.core.ports``. An install is a generator whose order of writes
-is the design's: blank head, body, digest, head. Each step is one turn of the agent's loop.
+is the design's: blank head, body and checkpoint in turn, digest, head. Each step is one turn of the
+agent's loop. Like the real one it connects anew by itself, without the pauses, and goes on from its
+checkpoint if the medium bears it out.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sim.clock import Clock
 from sim.flash import Image, Medium
@@ -16,6 +18,8 @@ from updater.core.errors import (
     NotFoundError,
     SchemeError,
     SpaceError,
+    StartOverError,
+    TransportError,
     UpdaterError,
 )
 from updater.core.model import Slot
@@ -57,13 +61,83 @@ class Web:
         return served.image, next(served.faults, None)
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """What an interrupted install has left for the next one.
+
+    Attributes:
+        firmware: Device, and MD5 and size as announced: what it is about.
+        image: Where the bytes came from: what they are and which version the server gave.
+        parts: How many of them the medium is proven to hold.
+    """
+
+    firmware: tuple[str, str, int]
+    image: Image
+    parts: int
+
+
+class Transfer:
+    """The bytes of one URL; what breaks off is made anew, and must still be the same object."""
+
+    def __init__(self, web: Web, request: InstallRequest, image: Image | None) -> None:
+        """Expect *image*, or whatever comes first."""
+        self._web = web
+        self._request = request
+        self._fault: tuple[int, UpdaterError] | None = None
+        self._is_connected = False
+        self.image = image
+        self.retries = 0
+
+    def bring(self, percent: int) -> Image:
+        """Return the image, now that *percent* of it have come and more are to come."""
+        for _ in range(self._request.attempts - 1):
+            try:
+                return self._try(percent)
+            except TransportError:
+                self._is_connected = False
+                self.retries += 1
+        return self._try(percent)
+
+    def _try(self, percent: int) -> Image:
+        if not self._is_connected:
+            image, self._fault = self._web.open(self._request.source)
+            self._is_connected = True
+            if self.image not in {None, image}:
+                raise StartOverError("the object has changed on the server")
+            self.image = image
+        if self._fault is not None and percent >= self._fault[0]:
+            raise self._fault[1]
+        if self._web.cut is not None:
+            raise self._web.cut
+        assert self.image is not None
+        return self.image
+
+
+@dataclass
+class Digests:
+    """What is known at the end."""
+
+    md5: str = ""
+    image_md5: str = ""
+
+
 class MemoryInstall:
     """One install, or one read-back; *steps* yields its progress."""
 
-    def __init__(self, clock: Clock, steps: Iterator[Progress], md5: str = "") -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        steps: Iterator[Progress],
+        digests: Digests,
+        forget: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Call *forget* at the end of what cannot be gone on with: it is done, or of no use."""
         self._clock = clock
         self._steps = steps
-        self._md5 = md5
+        self._digests = digests
+        self._forget = forget
+        self._is_over = False
+        self._phase = Phase.CONNECTING
         self._fileno = clock.open()
         self._is_open = True
 
@@ -76,16 +150,37 @@ class MemoryInstall:
         """Go one step on."""
         assert self._is_open, "closed"
         assert timeout_s == 0.0, "the agent has one thread and must not block here"
-        return next(self._steps)
+        try:
+            progress = next(self._steps)
+        except (StartOverError, DigestError):
+            self._is_over = True
+            raise
+        self._phase = progress.phase
+        self._is_over = self._phase is Phase.DONE
+        return progress
+
+    def phase(self) -> Phase:
+        """Return what it was doing at the last step that went well."""
+        return self._phase
 
     def hexdigest(self) -> str:
-        """Return the digest of what was read."""
-        return self._md5
+        """Return the digest of what came, or was read."""
+        return self._digests.md5
+
+    def sha256_hexdigest(self) -> str:
+        """Return "": nobody here asks for it."""
+        return ""
+
+    def image_hexdigest(self) -> str:
+        """Return the digest of what the slot now holds."""
+        return self._digests.image_md5
 
     def close(self) -> None:
         """Stop; again is allowed."""
         if self._is_open:
             self._clock.close(self._fileno)
+            if self._is_over:
+                self._forget()
         self._is_open = False
 
 
@@ -111,6 +206,7 @@ class MemoryPipeline:
         self._slot = slot
         self._check = check
         self.requests: list[InstallRequest] = []
+        self.checkpoints: dict[str, Checkpoint] = {}  # files by path
         self.breaks_with: UpdaterError | None = None  # when it reads back
 
     def open_install(self, request: InstallRequest) -> MemoryInstall:
@@ -121,43 +217,100 @@ class MemoryPipeline:
         if request.source.startswith("http:") and not request.allow_plaintext:
             raise SchemeError("http is refused")
         self.requests.append(request)
-        return MemoryInstall(self._clock, self._install(request))
+        digests = Digests()
+        steps = self._install(request, digests)
+        return MemoryInstall(self._clock, steps, digests, lambda: self._forget(request))
 
-    def open_digest(self, device: str, size_bytes: int) -> MemoryInstall:
+    def open_digest(self, device: str, size_bytes: int, sha256: str | None = None) -> MemoryInstall:
         """Begin to read *device* back."""
         assert device == self._slot.device
-        return MemoryInstall(self._clock, self._read(size_bytes), self._medium.md5)
+        assert sha256 is None
+        md5 = self._medium.md5(size_bytes)
+        return MemoryInstall(self._clock, self._read(size_bytes), Digests(md5, md5))
 
-    def _install(self, request: InstallRequest) -> Iterator[Progress]:
-        medium, size = self._medium, request.size_bytes
+    def _install(self, request: InstallRequest, digests: Digests) -> Iterator[Progress]:
+        size = request.size_bytes
+        if request.checkpoint in self.checkpoints:
+            yield Progress(Phase.RESUMING, 0, 0, 0, size)
+        kept = self._kept(request)
+        transfer = Transfer(self._web, request, None if kept is None else kept.image)
+        yield from self._bring(request, transfer, 0 if kept is None else kept.parts)
+        image = self._judged(request, transfer, is_resumed=kept is not None)
+        with self._instants.durable("slot: head written"):
+            self._medium.head = image
+        digests.md5, digests.image_md5 = image.md5, image.unpacked_md5
+        unpacked = image.unpacked_bytes
+        yield Progress(Phase.DONE, size, unpacked, unpacked, size)
+
+    def _bring(self, request: InstallRequest, transfer: Transfer, begun: int) -> Iterator[Progress]:
+        """Store all but the head, from part *begun* on."""
+        size = request.size_bytes
+        resumed = size * begun // self.parts
+        at_first = Progress(Phase.CONNECTING, resumed, resumed, 0, size, resumed)
+        yield at_first
+        transfer.bring(begun * 100 // self.parts)
+        self._blank()
+        yield replace(at_first, phase=Phase.BLANKING)
+        for part in range(begun + 1, self.parts + 1):
+            image = transfer.bring((part - 1) * 100 // self.parts)
+            self._store(request, image, part)
+            done = size * part // self.parts
+            yield replace(
+                at_first,
+                phase=Phase.RECEIVING,
+                received_bytes=done,
+                written_bytes=done,
+                retries=transfer.retries,
+            )
+        yield Progress(Phase.VERIFYING, size, size, size // 2, size, resumed)
+
+    def _kept(self, request: InstallRequest) -> Checkpoint | None:
+        """Return the checkpoint if it is about *request* and the medium bears it out."""
+        kept = self.checkpoints.get(request.checkpoint)
+        if kept is None:
+            return None
+        if kept.firmware == _named(request) and self._medium.holds(kept.image, kept.parts):
+            return kept
+        self._forget(request)
+        return None
+
+    def _blank(self) -> None:
         self._check(self._slot.bootname)
         with self._instants.durable("slot: head blanked"):
-            medium.head = None
-        yield Progress(Phase.BLANKING, 0, 0, 0, size)
-        yield Progress(Phase.RECEIVING, 0, 0, 0, size)
-        image, fault = self._web.open(request.source)
-        for part in range(1, self.parts + 1):
-            self._fail_if(fault, (part - 1) * 100 // self.parts)
-            with self._instants.durable(f"slot: part {part} of {self.parts}"):
-                medium.body = image if part == self.parts else None
-            received = size * part // self.parts
-            yield Progress(Phase.RECEIVING, received, received, 0, size)
-        yield Progress(Phase.VERIFYING, size, size, size // 2, size)
-        if image.md5 != request.md5 or image.size_bytes != size:
-            raise DigestError(f"MD5 is {image.md5}, announced is {request.md5}")
-        with self._instants.durable("slot: head written"):
-            medium.head = image
-        yield Progress(Phase.DONE, size, size, size, size)
+            self._medium.head = None
 
-    def _fail_if(self, fault: tuple[int, UpdaterError] | None, percent: int) -> None:
-        """Raise what goes wrong once *percent* have come."""
-        if fault is not None and percent >= fault[0]:
-            raise fault[1]
-        if self._web.cut is not None:
-            raise self._web.cut
+    def _store(self, request: InstallRequest, image: Image, part: int) -> None:
+        """Store one part of the body; once it is proven, the checkpoint says so."""
+        with self._instants.durable(f"slot: part {part} of {self.parts}"):
+            self._medium.write(image, part, self.parts)
+        if request.checkpoint and not image.is_packed and part < self.parts:
+            with self._instants.durable(f"checkpoint: part {part}"):
+                kept = Checkpoint(_named(request), image, part)
+                self.checkpoints[request.checkpoint] = kept
+
+    def _forget(self, request: InstallRequest) -> None:
+        if request.checkpoint in self.checkpoints:
+            with self._instants.durable("checkpoint: voided"):
+                del self.checkpoints[request.checkpoint]
+
+    @staticmethod
+    def _judged(request: InstallRequest, transfer: Transfer, *, is_resumed: bool) -> Image:
+        """Return the image if it is the announced one; pieces are judged by none."""
+        image = transfer.image
+        assert image is not None
+        if (image.md5, image.size_bytes) == (request.md5, request.size_bytes):
+            return image
+        if is_resumed or transfer.retries:
+            raise StartOverError("MD5 of what came in pieces is not as announced")
+        raise DigestError(f"MD5 is {image.md5}, announced is {request.md5}")
 
     def _read(self, size: int) -> Iterator[Progress]:
         for phase in (Phase.RECEIVING, Phase.RECEIVING, Phase.DONE):
             if self.breaks_with is not None:
                 raise self.breaks_with
             yield Progress(phase, size, 0, 0, size)
+
+
+def _named(request: InstallRequest) -> tuple[str, str, int]:
+    """Return what a checkpoint must be about to be of use for *request*."""
+    return request.device, request.md5, request.size_bytes

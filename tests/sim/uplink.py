@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The link in memory, and the cloud at its other end.
 
-``MemoryLink`` implements ``Link`` of ``updater.core.ports`` and dies with the process;
+``MemoryLink`` implements ``Link`` of ``updater.core.link`` and dies with the process;
 ``MemoryCloud`` lives on, keeps every message that reached it, answers as the protocol says, and
 ends its task at the first terminal report or when the device runs its version.
 """
@@ -14,8 +14,8 @@ from sim.clock import Clock
 from sim.cloud import Message
 from sim.instants import Instants
 from updater.activity import NEVER_S
+from updater.core.link import Acknowledged, Connected, Disconnected, LinkEvent, Received
 from updater.core.model import Firmware
-from updater.core.ports import Acknowledged, Connected, Disconnected, LinkEvent, Received
 
 CONNECTING_S = 0.5
 RECONNECTING_S = 5.0

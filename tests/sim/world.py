@@ -32,7 +32,7 @@ from sim.flash import Image, Medium
 from sim.instants import Instants, PowerCut, ProcessKilled
 from sim.laws import Laws
 from sim.machine import Boot, MemoryFinder, MemoryHealth, MemorySystem
-from sim.pipeline import MemoryPipeline, Web
+from sim.pipeline import Checkpoint, MemoryPipeline, Web
 from sim.settings import (
     BOARD,
     CONFIG,
@@ -74,6 +74,7 @@ class World:
         self.journal = MemoryJournal(self.instants)
         self.web = Web()
         self.cloud = MemoryCloud(self.clock)
+        self.checkpoints: dict[str, Checkpoint] = {}  # files of the data partition, by path
         self.media = {"A": Medium(OLD, OLD), "B": Medium(spare, spare)}
         self.boots: list[Boot] = []
         self.problems: dict[str, str | None] = {}  # of health checks; None: hangs
@@ -284,6 +285,7 @@ class World:
             self._laws.check_target,
         )
         self.pipeline.parts = self.parts
+        self.pipeline.checkpoints = self.checkpoints
         journal: Journal = self.journal
         if not self.journal.can_be_opened:
             journal = LostJournal(JournalError("journal: unable to open database file"))

@@ -19,6 +19,9 @@ T = TypeVar("T")
 
 _ALIGNMENT_BYTES = 4096  # of what goes past the page cache
 _RING_LIMIT_BYTES = 1 << 30
+_LEAST_BANDWIDTH_BYTES_PER_S = 1024  # below it, a slow link could not be told from a dead one
+
+IO_PRIORITIES = ("normal", *map(str, range(8)), "idle")
 
 LINK_CHECK = "link"  # the health check that is no command
 _BOOTNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # safe in hush and on the command line
@@ -67,13 +70,38 @@ class DownloadConfig:
     connect_timeout_s: float = _row(
         "seconds until a connection must stand", 10.0, low=0.1, high=300
     )
-    stall_timeout_s: float = _row("seconds without a byte", 30.0, low=0.1, high=3600)
-    attempts: int = _row("tries before a transport error is final", 5, low=1, high=1000)
+    stall_timeout_s: float = _row(
+        "seconds with less than 256 bytes/s that end a connection", 30.0, low=0.1, high=3600
+    )
+    attempts: int = _row(
+        "connections in a row that bring nothing, until that is final", 5, low=1, high=1000
+    )
     backoff_s: float = _row("longest pause before the second try, seconds", 5.0, low=0, high=3600)
     backoff_limit_s: float = _row("longest pause at all, seconds", 300.0, low=0, high=86400)
+    retry_time_s: float = _row(
+        "seconds of tries in a row that bring nothing; 0: no limit", 3600.0, low=0, high=604800
+    )
     fresh_url_timeout_s: float = _row("seconds to wait for a fresh URL", 300.0, low=0, high=86400)
+    max_redirects: int = _row("redirects that are followed", 5, low=0, high=50)
+    bandwidth_bytes_per_s: int = _row(
+        "at most so many bytes per second, 1024 at least; 0: no limit", 0, low=0, high=1 << 40
+    )
     ca_file: str = _row("PEM bundle instead of the system's CAs", "")
+    client_cert_file: str = _row("PEM with this device's certificate, for a server that asks", "")
+    client_key_file: str = _row("PEM with its key; empty: it is in the same file", "")
+    resume: bool = _row("go on after a power cut where the medium is proven", default=True)
     read_back: bool = _row("compare what the medium holds with what was written", default=True)
+    skip_identical: bool = _row(
+        "read first and write only what differs: less wear, more time", default=False
+    )
+    decode: bool = _row("unpack gzip, xz and zstd, told by their first bytes", default=True)
+    decoder_memory_bytes: int = _row(
+        "most that the decoder may need", 12 << 20, low=1 << 16, high=1 << 30
+    )
+    nice: int = _row("how much its threads yield to others, nice(2)", 0, low=0, high=19)
+    io_priority: str = _row(
+        "its place at the medium: 0 comes first, idle last", "normal", choices=IO_PRIORITIES
+    )
     buffer_bytes: int = _row(
         "size of one buffer, a multiple of 4096", 1 << 20, low=65536, high=64 << 20
     )
@@ -160,6 +188,7 @@ class SlotConfig:
     partlabel: str = _row("label of its partition", "")
     partuuid: str = _row("UUID of its partition", "")
     mtd_name: str = _row("name of its MTD partition", "")
+    ubi_volume: str = _row("name of its UBI volume", "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,13 +217,25 @@ def parse_config(text: str, path: str) -> Config:
         )
     if not all((config.state.reboot_command, *(each.argv for each in config.health.command))):
         raise ConfigError(f"{path}: health.command.argv or state.reboot_command is empty")
-    ring = config.download
-    if ring.buffer_bytes % _ALIGNMENT_BYTES or ring.buffers * ring.buffer_bytes > _RING_LIMIT_BYTES:
+    _check_download(config.download, path)
+    return config
+
+
+def _check_download(download: DownloadConfig, path: str) -> None:
+    """Refuse what each row allows and the engine would not, or what cannot be meant."""
+    ring_bytes = download.buffers * download.buffer_bytes
+    if download.buffer_bytes % _ALIGNMENT_BYTES or ring_bytes > _RING_LIMIT_BYTES:
         raise ConfigError(
             f"{path}: download.buffer_bytes must be a multiple of {_ALIGNMENT_BYTES}, and all "
             f"buffers together at most {_RING_LIMIT_BYTES} bytes"
         )
-    return config
+    if 0 < download.bandwidth_bytes_per_s < _LEAST_BANDWIDTH_BYTES_PER_S:
+        raise ConfigError(
+            f"{path}: download.bandwidth_bytes_per_s must be 0 for no limit, or "
+            f"{_LEAST_BANDWIDTH_BYTES_PER_S} at least, is {download.bandwidth_bytes_per_s}"
+        )
+    if download.client_key_file and not download.client_cert_file:
+        raise ConfigError(f"{path}: download.client_key_file needs download.client_cert_file")
 
 
 def parse_board(text: str, path: str) -> Board:
@@ -213,9 +254,11 @@ def parse_board(text: str, path: str) -> Board:
                 f"{path}: slot.bootname must be letters, digits, '.', '_' and '-', "
                 f"is {slot.bootname!r}"
             )
-        if sum(map(bool, (slot.partlabel, slot.partuuid, slot.mtd_name))) != 1:
+        ways = (slot.partlabel, slot.partuuid, slot.mtd_name, slot.ubi_volume)
+        if sum(map(bool, ways)) != 1:
             raise ConfigError(
-                f"{path}: slot {slot.bootname} needs exactly one of partlabel, partuuid, mtd_name"
+                f"{path}: slot {slot.bootname} needs exactly one of partlabel, partuuid, mtd_name, "
+                "ubi_volume"
             )
     return board
 

@@ -118,14 +118,15 @@ class SpaceError(UpdaterError):
     """The image does not fit.
 
     Attributes:
-        needed_bytes: Size of the image.
-        held_bytes: Size of the slot.
+        needed_bytes: Size of the image; 0 if nobody knows it: it grew too large.
+        held_bytes: Size of the slot, or the largest image that is accepted.
     """
 
     exit_code = 15
 
     def __init__(self, needed_bytes: int, held_bytes: int, place: str) -> None:
-        super().__init__(f"image needs {needed_bytes} bytes, {place} holds {held_bytes}")
+        needs = f"needs {needed_bytes} bytes" if needed_bytes else "does not fit"
+        super().__init__(f"image {needs}, {place} holds {held_bytes}")
         self.needed_bytes = needed_bytes
         self.held_bytes = held_bytes
 
@@ -198,6 +199,21 @@ class CancelledError(UpdaterError):
     """Someone asked to stop."""
 
     exit_code = 24
+
+
+class StartOverError(UpdaterError):
+    """What was written so far is of no use: the object changed, or what was resumed is wrong.
+
+    Beginning again at the first byte may help; nothing of this try is taken up again.
+    """
+
+    exit_code = 25
+
+
+class FormatError(UpdaterError):
+    """The compressed firmware is damaged, or needs more memory than its decoder may take."""
+
+    exit_code = 26
 
 
 class IllegalEventError(UpdaterError):

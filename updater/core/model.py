@@ -71,10 +71,18 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class SlotRecord:
-    """What the journal knows to be in a slot: written, read back and matched."""
+    """What the journal knows to be in a slot: written, read back and matched.
+
+    Attributes:
+        firmware: What the cloud has named.
+        image_md5: MD5 of what the slot holds: another one if the firmware was compressed.
+        image_size_bytes: How much that is.
+    """
 
     bootname: str
     firmware: Firmware
+    image_md5: str
+    image_size_bytes: int
 
 
 class State(enum.Enum):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The seams: one small protocol per outside thing that the agent uses.
+"""The seams: one small protocol per outside thing that the agent uses; ``link`` has one more.
 
 Edge modules implement these; tests implement them over memory. Every method raises errors of
 ``updater.core.errors`` and nothing else. No protocol blocks for longer than its docstring says:
@@ -7,10 +7,11 @@ the agent is one thread.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Protocol
 
+from updater.core.config import DownloadConfig
 from updater.core.errors import UpdaterError
 from updater.core.model import (
     HistoryEntry,
@@ -24,8 +25,10 @@ from updater.core.model import (
 
 
 class Phase(Enum):
-    """What a running install is doing."""
+    """What a running install is doing, in this order; any but the last may be left out."""
 
+    RESUMING = "resuming"  # what an earlier try left on the medium is read again
+    CONNECTING = "connecting"  # until the source gives its first bytes
     BLANKING = "blanking"  # the target's head is being blanked: it cannot boot from here on
     RECEIVING = "receiving"  # bytes arrive, are hashed and written
     VERIFYING = "verifying"  # the last byte is there; digest, flush, read-back, head
@@ -34,41 +37,102 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an install is; all counts in bytes of the image."""
+    """How far an install is.
+
+    Attributes:
+        received_bytes: Of the firmware, resumed ones included.
+        written_bytes: Of the image that the medium needs no more of, skipped or not.
+        verified_bytes: Of the image that were read back and matched.
+        size_bytes: Of the firmware; 0 while nobody knows it.
+        resumed_bytes: Of the firmware that an earlier try brought and that still hold; while
+            ``RESUMING``: that were looked at so far.
+        identical_bytes: Not written, because the medium held them.
+        zeroed_bytes: Zeros that the device was told of and not sent.
+        retries: Connections that broke off and were made anew.
+        bad_blocks: Erase blocks that were found bad and marked.
+        format: Of the firmware: ``raw``, ``gzip``, ``xz`` or ``zstd``.
+    """
 
     phase: Phase
     received_bytes: int
     written_bytes: int
     verified_bytes: int
     size_bytes: int
+    resumed_bytes: int = 0
+    identical_bytes: int = 0
+    zeroed_bytes: int = 0
+    retries: int = 0
+    bad_blocks: int = 0
+    format: str = "raw"
+
+
+_IO_PRIORITIES = {"normal": -1, "idle": 8}  # and the levels 0 to 7 as they are
 
 
 @dataclass(frozen=True, slots=True)
 class InstallRequest:
-    """What to bring where.
+    """What to bring where, and within which limits; ``from_limits`` fills in the latter.
 
     Attributes:
-        source: An http(s) URL, or the path of a local file.
-        device: The block device to write.
-        size_bytes: Exact size of the image.
-        md5: Its MD5 as 32 lower-case hexadecimal digits.
-        read_back: Whether what was written is read back from the medium and compared.
+        source: An http(s) URL, the path of a file or medium, or ``-`` for standard input.
+        device: What is written: a block device, a character device of MTD or UBI, or a file.
+        size_bytes: Exact size of the firmware; 0 if nobody has announced it.
+        md5: Its MD5 as 32 lower-case hexadecimal digits; "" if it is only asked for.
+        sha256: Its SHA-256 as 64 of them; "" if it is only asked for, None if not even that.
+        checkpoint: File of what is needed to go on after a cut; "" for none.
+        image_size_bytes: Exact size of the image if that is known and differs; else 0.
+        io_priority: 0 (most) to 7, 8 for only when idle, -1 for that of this process.
+        retry_time_s: How long attempts in a row may bring nothing; 0 for no limit.
+        bandwidth_bytes_per_s: At most so much; 0 for no limit.
     """
 
     source: str
     device: str
-    size_bytes: int
-    md5: str
-    allow_plaintext: bool = False
+    size_bytes: int = 0
+    md5: str = ""
+    sha256: str | None = None
+    checkpoint: str = ""
+    image_size_bytes: int = 0
     read_back: bool = True
+    skip_identical: bool = False
+    decode: bool = True
+    decoder_memory_bytes: int = 12 << 20
+    nice: int = 0
+    io_priority: int = -1
+    allow_plaintext: bool = False
     connect_timeout_s: float = 10.0
     stall_timeout_s: float = 30.0
+    attempts: int = 5
+    backoff_s: float = 5.0
+    backoff_limit_s: float = 300.0
+    retry_time_s: float = 0.0
+    max_redirects: int = 5
+    bandwidth_bytes_per_s: int = 0
     ca_file: str = ""
+    client_cert_file: str = ""
+    client_key_file: str = ""
     buffer_bytes: int = 1 << 20
     buffers: int = 8
 
+    @classmethod
+    def from_limits(
+        cls, limits: DownloadConfig, *, source: str, device: str, size_bytes: int = 0, md5: str = ""
+    ) -> "InstallRequest":
+        """Return a request within *limits*: each key of the same name is taken over."""
+        known = {row.name for row in fields(cls)}
+        rows = {row.name for row in fields(limits)} & known - {"io_priority"}
+        level = limits.io_priority
+        return cls(
+            source,
+            device,
+            size_bytes,
+            md5,
+            io_priority=_IO_PRIORITIES[level] if level in _IO_PRIORITIES else int(level),
+            **{name: getattr(limits, name) for name in rows},
+        )
+
     def __repr__(self) -> str:
-        """Show all but the source, which is a signed URL."""
+        """Show all that matters but the source, which is a signed URL."""
         return f"InstallRequest(to {self.device}, {self.size_bytes} bytes, md5 {self.md5})"
 
 
@@ -85,6 +149,18 @@ class RunningInstall(Protocol):
             UpdaterError: The install failed; the target's head is blank.
         """
 
+    def phase(self) -> Phase:
+        """Return what it was doing when ``step`` was called last, also if that has failed."""
+
+    def hexdigest(self) -> str:
+        """Return the firmware's MD5; like the other digests only after ``Phase.DONE``."""
+
+    def sha256_hexdigest(self) -> str:
+        """Return the firmware's SHA-256, or "" if it was not asked for."""
+
+    def image_hexdigest(self) -> str:
+        """Return the MD5 of the image: of what the medium now holds."""
+
     def close(self) -> None:
         """Stop whatever is still going on and free everything; cannot fail."""
 
@@ -95,15 +171,16 @@ class Pipeline(Protocol):
     def open_install(self, request: InstallRequest) -> RunningInstall:
         """Begin *request*; what can be refused at once is refused here, before the first write."""
 
-    def open_digest(self, device: str, size_bytes: int) -> "RunningDigest":
-        """Begin to read the first *size_bytes* of *device*, past the page cache, into an MD5."""
+    def open_digest(
+        self, device: str, size_bytes: int, sha256: str | None = None
+    ) -> RunningInstall:
+        """Begin to read the first *size_bytes* of *device* (0: all), past the page cache.
 
-
-class RunningDigest(RunningInstall, Protocol):
-    """Reading a slot back."""
-
-    def hexdigest(self) -> str:
-        """Return the MD5 of what was read; only after ``step`` has returned ``Phase.DONE``."""
+        Args:
+            device: What is read: anything that can be written, or a file.
+            size_bytes: Fewer than that are an error.
+            sha256: As in a request; the MD5 is always computed.
+        """
 
 
 # --- boot environment, slots, system -------------------------------------------------------------
@@ -208,63 +285,6 @@ class Journal(Protocol):
 
     def close(self) -> None:
         """Close the journal."""
-
-
-# --- the link to the cloud -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Connected:
-    """CONNACK and SUBACK are there: messages flow both ways from now on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Disconnected:
-    """The link is down; it comes back by itself. *reason* is a sentence for people."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A message on the device's update topic; hostile until parsed."""
-
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
-    """The broker has acknowledged the QoS 1 message that ``publish`` gave *token* for."""
-
-    token: int
-
-
-LinkEvent = Connected | Disconnected | Received | Acknowledged
-
-
-class Link(Protocol):
-    """The MQTT session, driven by the agent's own selector; reconnects with back-off by itself."""
-
-    def fileno(self) -> int | None:
-        """Return the socket to watch, or None while there is none; may change at any call."""
-
-    def wants_write(self) -> bool:
-        """Tell whether the socket should be watched for writing."""
-
-    def next_deadline_s(self) -> float:
-        """Return the monotonic time at which ``pump`` must be called though nothing is readable."""
-
-    def pump(self, *, readable: bool, writable: bool) -> Iterable[LinkEvent]:
-        """Do what is due now, and return what happened. Blocks only for a connect in its limit."""
-
-    def publish(self, payload: bytes, qos: int) -> int:
-        """Queue *payload* on the report topic and return its token; only while connected."""
-
-    def is_connected(self) -> bool:
-        """True from ``Connected`` to ``Disconnected``."""
-
-    def close(self) -> None:
-        """Say goodbye to the broker and free everything."""
 
 
 # --- health --------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -48,6 +48,13 @@ CREATE TABLE IF NOT EXISTS history (
     version TEXT NOT NULL, state TEXT NOT NULL, text TEXT NOT NULL);
 """
 
+# Of slot_records, and younger than it: added with the first record that needs them, never at a
+# start, which may be that of a trial. A version that does not know them leaves the defaults.
+_IMAGE_COLUMNS = {
+    "image_md5": "TEXT NOT NULL DEFAULT ''",
+    "image_size_bytes": "INTEGER NOT NULL DEFAULT 0",
+}
+
 _SESSION_COLUMNS = (
     "id, state, version, md5, size_bytes, url, task_id, fw_type, is_local, "
     "target, other, code, reason, baseline"
@@ -66,7 +73,7 @@ def _translated(path: Path) -> Iterator[None]:
 def _understood(path: Path, what: str) -> Iterator[None]:
     try:
         yield
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise JournalError(f"journal {path}: {what} makes no sense: {error}") from error
 
 
@@ -133,12 +140,7 @@ class SqliteJournal:
             if void is not None:
                 self._db.execute("DELETE FROM slot_records WHERE bootname = ?", (void,))
             if record is not None:
-                firmware = record.firmware
-                self._db.execute(
-                    "INSERT OR REPLACE INTO slot_records (bootname, version, md5, size_bytes) "
-                    "VALUES (?, ?, ?, ?)",
-                    (record.bootname, firmware.version, firmware.md5, firmware.size_bytes),
-                )
+                self._store_record(record)
             if report is not None:  # the first terminal report of a session is its only one
                 self._db.execute(
                     "INSERT OR IGNORE INTO owed_reports (session_id, payload) VALUES (?, ?)",
@@ -167,11 +169,11 @@ class SqliteJournal:
     def record(self, bootname: str) -> SlotRecord | None:
         """Return what *bootname* is known to hold."""
         with _translated(self._path):
-            row = self._db.execute(
-                "SELECT version, md5, size_bytes FROM slot_records WHERE bootname = ?", (bootname,)
-            ).fetchone()
+            cursor = self._db.execute("SELECT * FROM slot_records WHERE bootname = ?", (bootname,))
+            row = cursor.fetchone()
         with _understood(self._path, f"the record of slot {bootname}"):
-            return None if row is None else SlotRecord(bootname, _firmware(*row))
+            names = [column[0] for column in cursor.description]
+            return None if row is None else _record(dict(zip(names, row, strict=True)))
 
     def void(self, bootname: str) -> None:
         """Forget what *bootname* holds; it is about to be written."""
@@ -203,6 +205,20 @@ class SqliteJournal:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+
+    def _store_record(self, record: SlotRecord) -> None:
+        known = {row[1] for row in self._db.execute("PRAGMA table_info(slot_records)")}
+        for column, kind in _IMAGE_COLUMNS.items():
+            if column not in known:
+                self._db.execute(f"ALTER TABLE slot_records ADD COLUMN {column} {kind}")
+        firmware = record.firmware
+        self._db.execute(
+            "INSERT OR REPLACE INTO slot_records "
+            "(bootname, version, md5, size_bytes, image_md5, image_size_bytes) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            (record.bootname, firmware.version, firmware.md5, firmware.size_bytes,
+             record.image_md5, record.image_size_bytes),
+        )  # fmt: skip
 
     def _forget(self) -> None:
         """Empty the write-ahead log, where the URL still is; what was stored stands in any case."""
@@ -312,6 +328,14 @@ def _row(session: Session) -> tuple[object, ...]:
 
 def _firmware(version: object, md5: object, size_bytes: object) -> Firmware:
     return Firmware(str(version), str(md5), int(str(size_bytes)))
+
+
+def _record(row: Mapping[str, object]) -> SlotRecord:
+    """Return the record; what a version has stored that decoded nothing is the firmware itself."""
+    firmware = _firmware(row["version"], row["md5"], row["size_bytes"])
+    md5 = str(row.get("image_md5") or firmware.md5)
+    size_bytes = int(str(row.get("image_size_bytes") or firmware.size_bytes))
+    return SlotRecord(str(row["bootname"]), firmware, md5, size_bytes)
 
 
 def _session(row: Sequence[object]) -> Session:

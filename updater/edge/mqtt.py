@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The link behind ``core.ports.Link``: paho-mqtt without its thread, and reconnecting by itself.
+"""The link behind ``core.link.Link``: paho-mqtt without its thread, and reconnecting by itself.
 
 Each connection has a client of its own, so that nothing of an earlier one is ever sent again behind
 the agent's back: what must arrive is owed in the journal. ``Connected`` means CONNACK and SUBACK.
@@ -22,7 +22,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from updater.core.config import CloudConfig
 from updater.core.credentials import Credentials, topics
 from updater.core.errors import ConfigError, UpdaterError
-from updater.core.ports import Acknowledged, Connected, Disconnected, LinkEvent, Received
+from updater.core.link import Acknowledged, Connected, Disconnected, LinkEvent, Received
 
 _CONNECT_TIMEOUT_S = 10.0
 _HANDSHAKE_TIMEOUT_S = 20.0  # CONNACK and SUBACK

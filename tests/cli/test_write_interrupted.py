@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: MIT
+"""What ends ``updater write`` early: signals, kills, an object that changes; and how it goes on."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from sim.http_server import HttpServer
+from workshop import MIB, Workshop, environment, head, loop_device, md5, words
+
+pytestmark = pytest.mark.root
+
+SIZE = 40 * MIB
+COST_LIMIT = 16 * MIB  # of repeated download after a kill
+
+
+class Bench:
+    """A device, and a server that has an image of 40 MiB for it, slowly."""
+
+    def __init__(self, workshop: Workshop, web: HttpServer, device: str) -> None:
+        self.workshop, self.web, self.device = workshop, web, device
+        self.raw = os.urandom(SIZE)
+        self.path = workshop.folder / "large"
+        self.path.write_bytes(self.raw)
+        web.put({"large": self.path})
+        self.proof = words(md5(self.raw), SIZE)
+
+    def words(self, to: str | Path | None = None) -> list[object]:
+        url = f"http://127.0.0.1:{self.web.port}/large"
+        return ["write", url, "--to", to or self.device, *self.proof]
+
+    @contextmanager
+    def until(self, sent_bytes: int, to: str | Path | None = None) -> Iterator[
+        "subprocess.Popen[str]"
+    ]:  # fmt: skip
+        """Let the program run until the server has sent so much, and hand it over."""
+        self.web.bytes_per_s = 40e6
+        self.web.sent_bytes = 0
+        with self.workshop.start(*self.words(to)) as process:
+            deadline_s = time.monotonic() + 20
+            while self.web.sent_bytes < sent_bytes:
+                assert process.poll() is None, process.communicate()
+                assert time.monotonic() < deadline_s
+                time.sleep(0.002)
+            yield process
+        self.web.bytes_per_s = None
+
+    def again(self, *more: object, to: str | Path | None = None) -> dict[str, int]:
+        """Give the same command again, and return its summary."""
+        said = self.workshop.json(*self.words(to), *more)
+        assert said["md5"] == md5(self.raw)
+        assert Path(to or self.device).read_bytes()[:SIZE] == self.raw
+        return said
+
+
+@pytest.fixture
+def bench(workshop: Workshop) -> Iterator[Bench]:
+    with ExitStack() as stack:
+        web = stack.enter_context(HttpServer())
+        device = stack.enter_context(loop_device(workshop.folder / "medium", 48 * MIB))
+        Path(device).write_bytes(b"\xa5" * MIB)
+        yield Bench(workshop, web, device)
+
+
+# --- a kill --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["device", "file"])
+def test_a_killed_write_goes_on(bench: Bench, kind: str) -> None:
+    """After kill -9 the same command brings what is missing and 16 MiB more at most."""
+    to = bench.device if kind == "device" else bench.workshop.folder / "copy"
+    with bench.until(30 * MIB, to) as process:
+        process.kill()
+        process.communicate(timeout=20)
+    came = bench.web.sent_bytes
+    if kind == "device":
+        assert head(bench.device) == bytes(MIB)
+    said = bench.again(to=to)
+    assert bench.web.begins == [0, said["resumed_bytes"]]
+    assert said["resumed_bytes"] >= came - COST_LIMIT
+
+
+def test_a_fresh_write_begins_anew(bench: Bench) -> None:
+    """With --fresh nothing of an earlier try is used."""
+    with bench.until(30 * MIB) as process:
+        process.kill()
+        process.communicate(timeout=20)
+    assert bench.again("--fresh")["resumed_bytes"] == 0
+    assert bench.web.begins == [0, 0]
+
+
+def test_what_was_changed_meanwhile_is_not_gone_on_with(bench: Bench) -> None:
+    """A medium that no longer holds what was written is written from its first byte."""
+    with bench.until(30 * MIB) as process:
+        process.kill()
+        process.communicate(timeout=20)
+    with Path(bench.device).open("r+b") as medium:
+        medium.seek(3 * MIB)
+        medium.write(b"changed")
+    assert bench.again()["resumed_bytes"] == 0
+
+
+def test_a_summary_is_of_this_try(bench: Bench) -> None:
+    """The text tells what was there; the pace does not count it."""
+    with bench.until(30 * MIB) as process:
+        process.kill()
+        process.communicate(timeout=20)
+    done = bench.workshop.run(*bench.words())
+    assert "were there from an earlier try" in done.stdout
+
+
+# --- a signal ------------------------------------------------------------------------------------
+
+SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_an_interrupted_write_says_what_it_leaves(bench: Bench, number: signal.Signals) -> None:
+    """Ctrl-C and its like: the exit code is a shell's, the head blank, and the next try goes on."""
+    with bench.until(20 * MIB) as process:
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (SIGNALS[number], "")
+    assert err.endswith(
+        "updater: interrupted\n"
+        f"  {bench.device} is incomplete and boots nowhere: its beginning is blank; the same "
+        "command goes on there\n"
+    )
+    assert head(bench.device) == bytes(MIB)
+    assert bench.again()["resumed_bytes"] >= 4 * MIB
+
+
+def test_an_interrupted_file_is_as_it_was(bench: Bench) -> None:
+    """What the file held stands; beside it waits what has come."""
+    copy = bench.workshop.folder / "copy"
+    copy.write_bytes(b"old")
+    with bench.until(20 * MIB, copy) as process:
+        process.send_signal(signal.SIGINT)
+        _out, err = process.communicate(timeout=20)
+    assert f"\n  {copy} is as it was; the same command goes on there, with {copy}.part\n" in err
+    assert copy.read_bytes() == b"old"
+    assert bench.again(to=copy)["resumed_bytes"] >= 4 * MIB
+
+
+def test_without_md5_and_size_an_interrupted_write_begins_anew(bench: Bench) -> None:
+    """Nobody could tell that it is the same image; that is said."""
+    bench.proof = []
+    with bench.until(20 * MIB) as process:
+        process.send_signal(signal.SIGINT)
+        _out, err = process.communicate(timeout=20)
+    assert "its beginning is blank; the same command begins anew\n" in err
+    assert bench.again()["resumed_bytes"] == 0
+
+
+def test_an_interrupt_is_an_object_for_machines(bench: Bench) -> None:
+    """With --json the state of the device is in notes, and the exit code is 130."""
+    bench.proof = ["--json"]
+    with bench.until(20 * MIB) as process:
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    said = json.loads(out)
+    assert (said["message"], said["exit_code"], process.returncode) == ("interrupted", 130, 130)
+    assert said["notes"][0].startswith(f"{bench.device} is incomplete")
+    assert err == ""
+
+
+def test_before_the_first_byte_nothing_is_touched(bench: Bench) -> None:
+    """Ctrl-C while the server says nothing leaves the device as it was."""
+    before = head(bench.device)
+    command = bench.workshop.command("write", "-", "--to", bench.device)
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=environment(),
+    ) as process:  # fmt: skip
+        try:
+            assert process.stderr is not None
+            assert process.stderr.readline().endswith("connecting\n")
+            process.send_signal(signal.SIGINT)
+            _out, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert f"\n  {bench.device} is as it was\n" in f"\n{err}"
+    assert head(bench.device) == before
+
+
+# --- an object that changes ----------------------------------------------------------------------
+
+
+def test_an_object_that_changes_meanwhile_is_fetched_anew(bench: Bench) -> None:
+    """What was written is of no use then: the write begins at the first byte, by itself."""
+    with bench.until(20 * MIB) as process:
+        os.utime(bench.path, (1, 1))  # another version of it, as its ETag says
+        bench.web.cut()
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert "once more from the first byte\n" in err
+    assert f" bytes written to {bench.device}, read back" in out
+    assert Path(bench.device).read_bytes()[:SIZE] == bench.raw
+
+
+# --- eMMC boot partitions ------------------------------------------------------------------------
+# No emulated machine here has one: a loop device plays it, in a sysfs that calls it so.
+
+
+class Emmc(Workshop):
+    """A machine on which a loop device is /dev/mmcblk0boot0, as far as sysfs tells."""
+
+    def protect(self, device: str) -> Path:
+        """Call *device* so, write-protected, and return what protects it."""
+        switch = self.folder / "devices/mmcblk0boot0/force_ro"
+        switch.parent.mkdir(parents=True)
+        switch.write_text("1\n")
+        number = Path(device).stat().st_rdev
+        name = f"{os.major(number)}:{os.minor(number)}"
+        (self.folder / "block").mkdir()
+        (self.folder / "block" / name).symlink_to(switch.parent)
+        return switch
+
+    def enter(self) -> Sequence[str]:
+        script = f'mount --bind {self.folder}/block /sys/dev/block; exec "$@"'
+        return ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script, "sh"]
+
+
+@pytest.fixture
+def boot_partition(tmp_path: Path) -> Iterator[tuple[Bench, Path]]:
+    """The bench on such a machine, and what protects the device."""
+    workshop = Emmc(tmp_path)
+    with ExitStack() as stack:
+        web = stack.enter_context(HttpServer())
+        device = stack.enter_context(loop_device(tmp_path / "medium", 48 * MIB))
+        yield Bench(workshop, web, device), workshop.protect(device)
+
+
+def test_a_boot_partition_is_protected_again(boot_partition: tuple[Bench, Path]) -> None:
+    """Its write protection is lifted while it is written, and after that it is as before."""
+    bench, switch = boot_partition
+    with bench.until(20 * MIB) as process:
+        assert switch.read_text() == "0"
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    assert process.returncode == SIGNALS[signal.SIGTERM]
+    assert switch.read_text() == "1"
+    assert bench.again()["resumed_bytes"] > 0
+    assert switch.read_text() == "1"
+    bench.proof = words("0" * 32, SIZE)
+    assert bench.workshop.run(*bench.words()).returncode == 13
+    assert switch.read_text() == "1"
+
+
+def test_a_killed_write_leaves_a_boot_partition_writable(
+    boot_partition: tuple[Bench, Path],
+) -> None:
+    """Nobody is left to protect it; the documentation says so, and the next boot does it."""
+    bench, switch = boot_partition
+    with bench.until(20 * MIB) as process:
+        process.kill()
+        process.communicate(timeout=20)
+    assert switch.read_text() == "0"
