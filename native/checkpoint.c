@@ -4,11 +4,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "md5.h"
 
 #define BLOCK_SIZE 4096
 #define RECORDS 2U
@@ -22,11 +23,6 @@ struct upd_checkpoint {
 	int fd;
 	struct upd_record record; /* what was written last */
 };
-
-static int md5_of(const unsigned char *buf, size_t len, unsigned char *ret)
-{
-	return EVP_Digest(buf, len, ret, NULL, EVP_md5(), NULL) == 1 ? 0 : -1;
-}
 
 /* --- the record ------------------------------------------------------------------------------- */
 
@@ -74,7 +70,7 @@ void upd_record_build(const struct upd_record *record, unsigned char *ret)
 	at = put_bytes(at, record->prefix_md5, sizeof(record->prefix_md5));
 	at = put_bytes(at, record->head_md5, sizeof(record->head_md5));
 	put_bytes(at, record->validator, strnlen(record->validator, UPD_VALIDATOR_SIZE - 1));
-	md5_of(ret, UPD_RECORD_SIZE - CHECK_SIZE, ret + UPD_RECORD_SIZE - CHECK_SIZE);
+	upd_md5_of(ret, UPD_RECORD_SIZE - CHECK_SIZE, ret + UPD_RECORD_SIZE - CHECK_SIZE);
 }
 
 /* What a record claims must make sense before anything is allocated or read by it. */
@@ -93,8 +89,8 @@ int upd_record_parse(const unsigned char *buf, struct upd_record *ret)
 	unsigned char check[CHECK_SIZE];
 	const unsigned char *at = buf + MAGIC_SIZE;
 
+	upd_md5_of(buf, UPD_RECORD_SIZE - CHECK_SIZE, check);
 	if (memcmp(buf, MAGIC, MAGIC_SIZE) != 0 ||
-	    md5_of(buf, UPD_RECORD_SIZE - CHECK_SIZE, check) != 0 ||
 	    memcmp(check, buf + UPD_RECORD_SIZE - CHECK_SIZE, CHECK_SIZE) != 0)
 		return -1;
 	at = get(at, &ret->id.medium);
@@ -176,8 +172,10 @@ int upd_checkpoint_load(struct upd_checkpoint *checkpoint, struct upd_record *re
 		*ret = record;
 		is_found = 1;
 	}
-	if (!is_found || read_at(checkpoint->fd, ret_head, head_size, HEAD_OFFSET) != 0 ||
-	    md5_of(ret_head, head_size, md5) != 0 || memcmp(md5, ret->head_md5, sizeof(md5)) != 0)
+	if (!is_found || read_at(checkpoint->fd, ret_head, head_size, HEAD_OFFSET) != 0)
+		return -1;
+	upd_md5_of(ret_head, head_size, md5);
+	if (memcmp(md5, ret->head_md5, sizeof(md5)) != 0)
 		return -1;
 	checkpoint->record = *ret;
 	return 0;
@@ -197,8 +195,8 @@ int upd_checkpoint_keep_head(struct upd_checkpoint *checkpoint, const unsigned c
 	struct upd_record *record = &checkpoint->record;
 	const size_t head_size = (size_t)record->id.head_size;
 
+	upd_md5_of(head, head_size, record->head_md5);
 	if (upd_checkpoint_void(checkpoint) != 0 ||
-	    md5_of(head, head_size, record->head_md5) != 0 ||
 	    write_at(checkpoint->fd, head, head_size, HEAD_OFFSET) != 0)
 		return -1;
 	memset(record->validator, 0, sizeof(record->validator));

@@ -197,12 +197,9 @@ static void open_checkpoint(struct upd_pump *pump, const struct upd_options *opt
 
 static int open_digests(struct upd_pump *pump, const struct upd_options *options)
 {
-	if (upd_digest_open(&pump->md5, "MD5", EVP_md5(), options->md5) != 0 ||
-	    upd_digest_open(&pump->image_md5, "MD5", EVP_md5(), NULL) != 0)
-		return -1;
-	return options->sha256
-		       ? upd_digest_open(&pump->sha256, "SHA-256", EVP_sha256(), options->sha256)
-		       : 0;
+	upd_digest_open_md5(&pump->md5, options->md5);
+	upd_digest_open_md5(&pump->image_md5, NULL);
+	return options->sha256 ? upd_digest_open_sha256(&pump->sha256, options->sha256) : 0;
 }
 
 static int open_parts(struct upd_pump *pump, const struct upd_options *options,
@@ -233,7 +230,7 @@ static int start(struct upd_pump *pump, struct upd_error *reterr)
 	status = upd_pump_start(pump, upd_store_thread, reterr);
 	if (status == 0)
 		status = upd_pump_start(pump, upd_md5_thread, reterr);
-	if (status == 0 && pump->sha256.context)
+	if (status == 0 && pump->sha256.sha256)
 		status = upd_pump_start(pump, upd_sha256_thread, reterr);
 	if (status == 0)
 		status = upd_pump_start(pump, upd_receive_thread, reterr);
@@ -383,7 +380,9 @@ void upd_pump_close(struct upd_pump *pump)
 	if (!pump)
 		return;
 	stop(pump);
-	if (is_futile(pump->failure.status))
+	/* not before the caller has written down that the image is there, or a kill in between
+	 * would cost all of it */
+	if (pump->phase == UPD_PHASE_DONE || is_futile(pump->failure.status))
 		upd_forget(pump);
 	if (pump->source)
 		pump->source->ops->close(pump->source);
@@ -392,9 +391,7 @@ void upd_pump_close(struct upd_pump *pump)
 	if (pump->sink)
 		pump->sink->ops->close(pump->sink);
 	upd_checkpoint_close(pump->checkpoint);
-	EVP_MD_CTX_free(pump->md5.context);
-	EVP_MD_CTX_free(pump->sha256.context);
-	EVP_MD_CTX_free(pump->image_md5.context);
+	EVP_MD_CTX_free(pump->sha256.sha256);
 	upd_ring_close(&pump->firmware);
 	upd_ring_close(&pump->image);
 	if (pump->eventfd >= 0)

@@ -10,6 +10,7 @@
 
 #include "checkpoint.h"
 #include "decoder.h"
+#include "md5.h"
 #include "ring.h"
 #include "sink.h"
 #include "source.h"
@@ -20,8 +21,9 @@
 /* One running digest; judged when the last byte is in. */
 struct upd_digest {
 	const char *name;
-	EVP_MD_CTX *context; /* NULL: not asked for */
-	char wanted[65];     /* empty: not compared */
+	struct upd_md5 md5; /* unless there is a context */
+	EVP_MD_CTX *sha256; /* NULL: this is MD5 */
+	char wanted[65];    /* empty: not compared */
 	char hex[65];
 };
 
@@ -40,7 +42,7 @@ struct upd_pump {
 	struct upd_decoder *decoder;
 	struct upd_checkpoint *checkpoint; /* NULL: none is kept */
 	struct upd_digest md5;
-	struct upd_digest sha256;
+	struct upd_digest sha256; /* its context is NULL if it is not asked for */
 	struct upd_digest image_md5;
 	uint64_t resumed; /* where the first buffer begins */
 	uint64_t marked;  /* offset of the last mark */
@@ -79,12 +81,11 @@ void *upd_pump_leave(struct upd_pump *pump);
 
 /* stages.c */
 
-int upd_digest_open(struct upd_digest *digest, const char *name, const EVP_MD *type,
-		    const char *wanted);
+/* 0 or -1. wanted: in hexadecimal, or NULL. */
+int upd_digest_open_sha256(struct upd_digest *digest, const char *wanted);
+void upd_digest_open_md5(struct upd_digest *digest, const char *wanted);
 int upd_digest_update(struct upd_digest *digest, const unsigned char *buf, size_t len,
 		      struct upd_error *reterr);
-/* The digest of what was taken so far; the digest goes on. */
-int upd_digest_peek(const struct upd_digest *digest, unsigned char *ret, struct upd_error *reterr);
 
 void *upd_receive_thread(void *pump);
 void *upd_md5_thread(void *pump);
@@ -100,7 +101,7 @@ void *upd_store_thread(void *pump);
 /* Find out where to begin, and bring digests, sink and source there. */
 int upd_resume(struct upd_pump *pump, struct upd_error *reterr);
 /* Called by the MD5 stage: remember the digest of the first `offset` bytes. */
-int upd_mark(struct upd_pump *pump, uint64_t offset, struct upd_error *reterr);
+void upd_mark(struct upd_pump *pump, uint64_t offset);
 /* Called by the storing stage: write down how far the medium is proven. */
 void upd_keep(struct upd_pump *pump);
 /* The image is complete, or of no use. */

@@ -16,23 +16,20 @@
 
 #define MARK_SIZE ((uint64_t)2 << 20)
 
-int upd_mark(struct upd_pump *pump, uint64_t offset, struct upd_error *reterr)
+void upd_mark(struct upd_pump *pump, uint64_t offset)
 {
+	struct upd_md5 md5 = pump->md5.md5;
 	struct upd_mark mark = { .offset = offset };
-	int status;
 
 	if (!pump->checkpoint || offset - pump->marked < MARK_SIZE ||
 	    offset % pump->sink->head_size != 0)
-		return 0;
-	status = upd_digest_peek(&pump->md5, mark.md5, reterr);
-	if (status != 0)
-		return status;
+		return;
+	upd_md5_final(&md5, mark.md5);
 	pump->marked = offset;
 	pthread_mutex_lock(&pump->lock);
 	if (pump->mark_count < UPD_MARKS) /* else the next checkpoint is some MiB further on */
 		pump->marks[pump->mark_count++] = mark;
 	pthread_mutex_unlock(&pump->lock);
-	return 0;
 }
 
 /* Take the newest mark that the sink has proven; 0 if there is none. */
@@ -101,11 +98,14 @@ static int is_prefix_right(struct upd_pump *pump, const struct upd_record *recor
 			   const unsigned char *head)
 {
 	struct upd_error ignored = { 0 };
-	unsigned char md5[UPD_RECORD_MD5_SIZE];
+	unsigned char digest[UPD_MD5_SIZE];
+	struct upd_md5 md5;
 
-	return hash_prefix(pump, &pump->md5, record, head, &ignored) == 0 &&
-	       upd_digest_peek(&pump->md5, md5, &ignored) == 0 &&
-	       memcmp(md5, record->prefix_md5, sizeof(md5)) == 0;
+	if (hash_prefix(pump, &pump->md5, record, head, &ignored) != 0)
+		return 0;
+	md5 = pump->md5.md5;
+	upd_md5_final(&md5, digest);
+	return memcmp(digest, record->prefix_md5, sizeof(digest)) == 0;
 }
 
 /* Bring everybody to the record's offset. */
@@ -114,7 +114,7 @@ static int go_on(struct upd_pump *pump, const struct upd_record *record, const u
 {
 	int status = 0;
 
-	if (pump->sha256.context)
+	if (pump->sha256.sha256)
 		status = hash_prefix(pump, &pump->sha256, record, head, error);
 	if (status == 0)
 		status = pump->sink->ops->resume(pump->sink, record->offset, head, error);
@@ -130,11 +130,10 @@ static int go_on(struct upd_pump *pump, const struct upd_record *record, const u
 }
 
 /* From the first byte: as if there had been no checkpoint. */
-static int start_over(struct upd_pump *pump, struct upd_error *error)
+static int start_over(struct upd_pump *pump)
 {
 	upd_forget(pump);
-	if (EVP_DigestInit_ex(pump->md5.context, NULL, NULL) != 1)
-		return upd_fail(error, UPD_RESOURCES, "libcrypto failed");
+	upd_md5_init(&pump->md5.md5);
 	return 0;
 }
 
@@ -147,7 +146,7 @@ int upd_resume(struct upd_pump *pump, struct upd_error *reterr)
 	if (!pump->checkpoint)
 		return 0;
 	if (!pump->source->ops->seek)
-		return start_over(pump, reterr);
+		return start_over(pump);
 	head = malloc(pump->sink->head_size);
 	if (!head)
 		return upd_fail(reterr, UPD_RESOURCES, "no memory");
@@ -155,7 +154,7 @@ int upd_resume(struct upd_pump *pump, struct upd_error *reterr)
 	    is_prefix_right(pump, &record, head))
 		status = go_on(pump, &record, head, reterr);
 	else
-		status = pump->is_cancelled ? UPD_MORE : start_over(pump, reterr);
+		status = pump->is_cancelled ? UPD_MORE : start_over(pump);
 	free(head);
 	return status;
 }

@@ -7,44 +7,58 @@
 
 /* --- digests ---------------------------------------------------------------------------------- */
 
-int upd_digest_open(struct upd_digest *digest, const char *name, const EVP_MD *type,
-		    const char *wanted)
+static void want(struct upd_digest *digest, const char *name, const char *wanted)
 {
 	digest->name = name;
 	if (wanted)
 		snprintf(digest->wanted, sizeof(digest->wanted), "%s", wanted);
-	digest->context = EVP_MD_CTX_new();
-	return digest->context && EVP_DigestInit_ex(digest->context, type, NULL) == 1 ? 0 : -1;
+}
+
+void upd_digest_open_md5(struct upd_digest *digest, const char *wanted)
+{
+	want(digest, "MD5", wanted);
+	upd_md5_init(&digest->md5);
+}
+
+int upd_digest_open_sha256(struct upd_digest *digest, const char *wanted)
+{
+	want(digest, "SHA-256", wanted);
+	digest->sha256 = EVP_MD_CTX_new();
+	return digest->sha256 && EVP_DigestInit_ex(digest->sha256, EVP_sha256(), NULL) == 1 ? 0
+											    : -1;
 }
 
 int upd_digest_update(struct upd_digest *digest, const unsigned char *buf, size_t len,
 		      struct upd_error *reterr)
 {
-	if (EVP_DigestUpdate(digest->context, buf, len) != 1)
+	if (!digest->sha256)
+		upd_md5_update(&digest->md5, buf, len);
+	else if (EVP_DigestUpdate(digest->sha256, buf, len) != 1)
 		return upd_fail(reterr, UPD_RESOURCES, "libcrypto failed");
 	return 0;
 }
 
-int upd_digest_peek(const struct upd_digest *digest, unsigned char *ret, struct upd_error *reterr)
+static int end_digest(struct upd_digest *digest, struct upd_error *error)
 {
-	EVP_MD_CTX *copy = EVP_MD_CTX_new();
-	int is_done = copy && EVP_MD_CTX_copy_ex(copy, digest->context) == 1 &&
-		      EVP_DigestFinal_ex(copy, ret, NULL) == 1;
+	unsigned char bytes[EVP_MAX_MD_SIZE];
+	unsigned len = UPD_MD5_SIZE;
 
-	EVP_MD_CTX_free(copy);
-	return is_done ? 0 : upd_fail(reterr, UPD_RESOURCES, "libcrypto failed");
+	if (!digest->sha256)
+		upd_md5_final(&digest->md5, bytes);
+	else if (EVP_DigestFinal_ex(digest->sha256, bytes, &len) != 1)
+		return upd_fail(error, UPD_RESOURCES, "libcrypto failed");
+	for (unsigned i = 0; i < len; i++)
+		snprintf(digest->hex + (size_t)2 * i, 3, "%02x", bytes[i]);
+	return 0;
 }
 
 /* The firmware is complete: is it the one that was announced? */
 static int finish(struct upd_pump *pump, struct upd_digest *digest, struct upd_error *error)
 {
-	unsigned char bytes[EVP_MAX_MD_SIZE];
-	unsigned len = 0;
+	int status = end_digest(digest, error);
 
-	if (EVP_DigestFinal_ex(digest->context, bytes, &len) != 1)
-		return upd_fail(error, UPD_RESOURCES, "libcrypto failed");
-	for (unsigned i = 0; i < len; i++)
-		snprintf(digest->hex + (size_t)2 * i, 3, "%02x", bytes[i]);
+	if (status != 0)
+		return status;
 	if (digest->wanted[0] == '\0' || strcmp(digest->hex, digest->wanted) == 0)
 		return 0;
 	/* pieces of two objects, perhaps: only what came in one piece is judged */
@@ -148,7 +162,7 @@ static int hash_one(struct upd_pump *pump, struct upd_digest *digest,
 	if (status == 0 && digest == &pump->md5) {
 		pump->hashed += buffer->used;
 		if (!buffer->is_last)
-			status = upd_mark(pump, buffer->offset + buffer->used, error);
+			upd_mark(pump, buffer->offset + buffer->used);
 	}
 	return status;
 }

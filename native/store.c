@@ -110,8 +110,6 @@ static int write_image(struct upd_pump *pump, struct upd_ring *ring, uint64_t si
 		return UPD_MORE;
 	if (status == 0 && sink)
 		status = sink->ops->commit(sink, error);
-	if (status == 0)
-		upd_forget(pump);
 	return status;
 }
 

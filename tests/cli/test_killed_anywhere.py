@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""kill -9 at random moments of a real ``updater write``: the next one resumes, the digest is right."""
+"""kill -9 at random moments of a real ``updater write``: it resumes, and the digest is right."""
 
 import os
 import random

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What ``updater write`` refuses: one sentence, an exit code for each kind, and nothing written."""
 
+import gzip
 import json
 import os
 import shutil
@@ -119,15 +120,41 @@ def test_a_pipe_by_its_name_is_explained(workshop: Workshop) -> None:
     assert f"{pipe} is a pipe; let it be standard input, and name that: -" in done.stderr
 
 
-def test_an_image_that_proves_too_large_is_refused(workshop: Workshop) -> None:
-    """The length of standard input is not known before: exit code 15, and no new file."""
+STREAMS = {
+    "nothing": (b"", [], 13, "the source is empty"),
+    "less": (IMAGE, ["--size", len(IMAGE) + 1], 13, f"ended after {len(IMAGE)} of "),
+    "more": (IMAGE, ["--size", len(IMAGE) - 1], 13, "is longer than announced"),
+    "another image": (IMAGE, ["--image-size", MIB], 13, f"has {len(IMAGE)} bytes, announced were "),
+    "damaged": (gzip.compress(IMAGE)[:-9], [], 26, "the gzip data ends too soon"),
+}
+
+
+@pytest.mark.parametrize(("raw", "more", "code", "words"), STREAMS.values(), ids=STREAMS.keys())
+def test_a_stream_that_is_not_what_was_announced_is_refused(
+    workshop: Workshop, raw: bytes, more: list[object], code: int, words: str
+) -> None:
+    """Of another length, empty, or broken off: no new file, and what is wrong is said."""
     copy = workshop.folder / "copy"
-    command = workshop.command("write", "-", "--to", copy, "--image-size", MIB)
+    command = workshop.command("write", "-", "--to", copy, *more)
     done = subprocess.run(
-        command, input=IMAGE, capture_output=True, env=environment(), timeout=60, check=False
+        command, input=raw, capture_output=True, env=environment(), timeout=60, check=False
     )
-    assert done.returncode in {13, 15}, done.stderr
+    assert (done.returncode, done.stdout) == (code, b"")
+    assert words.encode() in done.stderr
     assert not copy.exists()
+
+
+@pytest.mark.root
+def test_a_stream_that_does_not_fit_is_told(workshop: Workshop, device: str) -> None:
+    """Nobody knows beforehand: exit code 15 when the medium is full, and it boots nowhere."""
+    command = workshop.command("write", "-", "--to", device)
+    done = subprocess.run(
+        command, input=bytes(9 * MIB), capture_output=True, env=environment(), timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (15, b"")
+    assert f"  {device} is incomplete and boots nowhere".encode() in done.stderr
+    assert head(device) == bytes(MIB)
 
 
 # --- the medium ----------------------------------------------------------------------------------

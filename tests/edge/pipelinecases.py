@@ -93,9 +93,9 @@ def serving() -> Iterator[str]:
 
 
 def request_for(source: str | Path, device: str | Path) -> InstallRequest:
-    """Return the plainest request: one attempt, no pause, half a second of patience."""
+    """Return the plainest request: one attempt, no pause, patience for a busy machine."""
     return InstallRequest(
-        str(source), str(device), len(IMAGE), MD5, allow_plaintext=True, stall_timeout_s=0.5,
+        str(source), str(device), len(IMAGE), MD5, allow_plaintext=True, stall_timeout_s=20.0,
         attempts=1, backoff_s=0.0,
     )  # fmt: skip
 

@@ -212,6 +212,12 @@ def test_raid_and_mapped_devices_are_seen(tmp_path: Path) -> None:
     assert user_of(medium, sysfs) == "in use: partition sda1 on it is in use by dm-0, dm-1"
 
 
+def test_a_kernel_without_swap_tells_of_none(tmp_path: Path) -> None:
+    """What a kernel does not have it does not tell of, and that is no error."""
+    medium = Medium("/dev/sda", Kind.BLOCK, os.makedev(8, 0))
+    assert user_of(medium, str(tmp_path / "sys"), str(tmp_path / "proc")) == ""
+
+
 def test_files_and_flash_are_not_asked_about(tmp_path: Path) -> None:
     """A file is replaced, not written into; flash is looked at by who opens it."""
     assert user_of(Medium("/", Kind.FILE), str(tmp_path)) == ""
