@@ -35,7 +35,7 @@ def decoders() -> list[str]:
     unknown = set(chosen) - DECODERS.keys()
     if unknown:
         known = ", ".join(DECODERS)
-        raise SystemExit(f"UPDATER_DECODERS: unknown {sorted(unknown)}; known: {known}")
+        raise SystemExit(f"UPDATER_DECODERS: unknown {sorted(unknown)}, known are {known}")
     return chosen
 
 

@@ -24,6 +24,15 @@ struct upd_checkpoint {
 	struct upd_record record; /* what was written last */
 };
 
+static void md5_of(const unsigned char *buf, size_t len, unsigned char ret[UPD_RECORD_MD5_SIZE])
+{
+	struct upd_md5 md5;
+
+	upd_md5_init(&md5);
+	upd_md5_update(&md5, buf, len);
+	upd_md5_final(&md5, ret);
+}
+
 /* --- the record ------------------------------------------------------------------------------- */
 
 /* Little-endian, so that a card that moves between machines is not misread. */
@@ -70,7 +79,7 @@ void upd_record_build(const struct upd_record *record, unsigned char *ret)
 	at = put_bytes(at, record->prefix_md5, sizeof(record->prefix_md5));
 	at = put_bytes(at, record->head_md5, sizeof(record->head_md5));
 	put_bytes(at, record->validator, strnlen(record->validator, UPD_VALIDATOR_SIZE - 1));
-	upd_md5_of(ret, UPD_RECORD_SIZE - CHECK_SIZE, ret + UPD_RECORD_SIZE - CHECK_SIZE);
+	md5_of(ret, UPD_RECORD_SIZE - CHECK_SIZE, ret + UPD_RECORD_SIZE - CHECK_SIZE);
 }
 
 /* What a record claims must make sense before anything is allocated or read by it. */
@@ -89,7 +98,7 @@ int upd_record_parse(const unsigned char *buf, struct upd_record *ret)
 	unsigned char check[CHECK_SIZE];
 	const unsigned char *at = buf + MAGIC_SIZE;
 
-	upd_md5_of(buf, UPD_RECORD_SIZE - CHECK_SIZE, check);
+	md5_of(buf, UPD_RECORD_SIZE - CHECK_SIZE, check);
 	if (memcmp(buf, MAGIC, MAGIC_SIZE) != 0 ||
 	    memcmp(check, buf + UPD_RECORD_SIZE - CHECK_SIZE, CHECK_SIZE) != 0)
 		return -1;
@@ -140,10 +149,11 @@ static int read_at(int fd, unsigned char *buf, size_t len, uint64_t offset)
 	return 0;
 }
 
+/* The capacity may differ: the try before may have marked a block bad. */
 static int is_same(const struct upd_image_id *a, const struct upd_image_id *b)
 {
-	return a->medium == b->medium && a->capacity == b->capacity && a->size == b->size &&
-	       a->head_size == b->head_size && memcmp(a->md5, b->md5, sizeof(a->md5)) == 0;
+	return a->medium == b->medium && a->size == b->size && a->head_size == b->head_size &&
+	       memcmp(a->md5, b->md5, sizeof(a->md5)) == 0;
 }
 
 static int load_record(const struct upd_checkpoint *checkpoint, unsigned number,
@@ -174,7 +184,7 @@ int upd_checkpoint_load(struct upd_checkpoint *checkpoint, struct upd_record *re
 	}
 	if (!is_found || read_at(checkpoint->fd, ret_head, head_size, HEAD_OFFSET) != 0)
 		return -1;
-	upd_md5_of(ret_head, head_size, md5);
+	md5_of(ret_head, head_size, md5);
 	if (memcmp(md5, ret->head_md5, sizeof(md5)) != 0)
 		return -1;
 	checkpoint->record = *ret;
@@ -195,7 +205,7 @@ int upd_checkpoint_keep_head(struct upd_checkpoint *checkpoint, const unsigned c
 	struct upd_record *record = &checkpoint->record;
 	const size_t head_size = (size_t)record->id.head_size;
 
-	upd_md5_of(head, head_size, record->head_md5);
+	md5_of(head, head_size, record->head_md5);
 	if (upd_checkpoint_void(checkpoint) != 0 ||
 	    write_at(checkpoint->fd, head, head_size, HEAD_OFFSET) != 0)
 		return -1;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * xz by liblzma, with its memory limit. open decodes the first bytes without room for output, so
- * that a dictionary which is too large is met before anything is written.
+ * xz by liblzma, with its memory limit, in one thread. open decodes the first bytes without room
+ * for output, so that a dictionary which is too large is met before anything is written. Several
+ * streams are one image, with zero bytes between them and behind them as the format allows.
  */
 #ifdef UPD_WITH_XZ
 #include <lzma.h>
@@ -13,6 +14,7 @@ struct xz_decoder {
 	struct upd_decoder base;
 	lzma_stream lzma;
 	uint64_t memory;
+	uint64_t taken;
 };
 
 /* What liblzma says, in our words; 0 if nothing is wrong. */
@@ -31,36 +33,51 @@ static int judge(const struct xz_decoder *xz, lzma_ret code, struct upd_error *r
 	case LZMA_MEM_ERROR:
 		return upd_fail(reterr, UPD_RESOURCES, "no memory");
 	case LZMA_OPTIONS_ERROR:
-		return upd_fail(reterr, UPD_FORMAT, "the xz data asks for what liblzma has not");
+	case LZMA_UNSUPPORTED_CHECK: /* it would decode, and prove nothing */
+		return upd_fail(reterr, UPD_FORMAT,
+				"the xz data uses a filter or a check that liblzma lacks");
 	default:
-		return upd_fail(reterr, UPD_FORMAT, "the xz data is damaged");
+		reterr->offset = xz->taken;
+		return upd_fail(reterr, UPD_FORMAT, "the xz data is damaged near byte %llu",
+				(unsigned long long)xz->taken);
 	}
+}
+
+/* As much as goes. LZMA_BUF_ERROR tells that nothing more does; LZMA_OK may mean the same. */
+static lzma_ret code_some(struct xz_decoder *xz, struct upd_decoder_io *io, lzma_action action)
+{
+	lzma_stream *lzma = &xz->lzma;
+	lzma_ret code;
+
+	lzma->next_in = io->in;
+	lzma->avail_in = io->in_len;
+	lzma->next_out = io->out;
+	lzma->avail_out = io->out_room;
+	do
+		code = lzma_code(lzma, action);
+	while (code == LZMA_OK && lzma->avail_out > 0);
+	xz->taken += io->in_len - lzma->avail_in;
+	io->in = lzma->next_in;
+	io->in_len = lzma->avail_in;
+	io->out = lzma->next_out;
+	io->out_room = lzma->avail_out;
+	return code;
 }
 
 static int xz_decode(struct upd_decoder *decoder, struct upd_decoder_io *io, int is_last,
 		     struct upd_error *reterr)
 {
 	struct xz_decoder *xz = (struct xz_decoder *)decoder;
-	lzma_stream *lzma = &xz->lzma;
-	lzma_ret code;
-	int status;
+	lzma_ret code = code_some(xz, io, is_last ? LZMA_FINISH : LZMA_RUN);
+	int status = judge(xz, code, reterr);
 
-	lzma->next_in = io->in;
-	lzma->avail_in = io->in_len;
-	lzma->next_out = io->out;
-	lzma->avail_out = io->out_room;
-	code = lzma_code(lzma, is_last ? LZMA_FINISH : LZMA_RUN);
-	io->in = lzma->next_in;
-	io->in_len = lzma->avail_in;
-	io->out = lzma->next_out;
-	io->out_room = lzma->avail_out;
-	status = judge(xz, code, reterr);
 	if (status != 0)
 		return status;
 	if (code == LZMA_STREAM_END)
 		return UPD_DONE;
 	if (is_last && io->in_len == 0 && io->out_room > 0)
-		return upd_fail(reterr, UPD_FORMAT, "the xz data ends too soon");
+		return upd_fail(reterr, UPD_FORMAT, "the xz data ends too soon, after %llu bytes",
+				(unsigned long long)xz->taken);
 	return UPD_MORE;
 }
 
@@ -81,7 +98,9 @@ static int start(struct xz_decoder *xz, struct upd_error *reterr)
 
 	lzma_end(&xz->lzma);
 	xz->lzma = fresh;
-	code = lzma_stream_decoder(&xz->lzma, xz->memory, LZMA_CONCATENATED);
+	xz->taken = 0;
+	code = lzma_stream_decoder(&xz->lzma, xz->memory,
+				   LZMA_CONCATENATED | LZMA_TELL_UNSUPPORTED_CHECK);
 	return judge(xz, code, reterr);
 }
 
@@ -89,16 +108,11 @@ static int start(struct xz_decoder *xz, struct upd_error *reterr)
 static int look(struct xz_decoder *xz, const unsigned char *buf, size_t len,
 		struct upd_error *reterr)
 {
-	unsigned char nothing;
+	struct upd_decoder_io io = { .in = buf, .in_len = len };
 	int status = start(xz, reterr);
 
-	if (status != 0)
-		return status;
-	xz->lzma.next_in = buf;
-	xz->lzma.avail_in = len;
-	xz->lzma.next_out = &nothing;
-	xz->lzma.avail_out = 0;
-	status = judge(xz, lzma_code(&xz->lzma, LZMA_RUN), reterr);
+	if (status == 0)
+		status = judge(xz, code_some(xz, &io, LZMA_RUN), reterr);
 	return status ? status : start(xz, reterr);
 }
 

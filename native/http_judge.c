@@ -109,6 +109,8 @@ static int check_rest(struct http_source *http, struct upd_error *reterr)
 
 	if (http->asked == 0)
 		return upd_fail(reterr, UPD_TRANSPORT, "the server sends a part, unasked");
+	if (!http->is_compared && http->base.validator[0] == '\0')
+		return start_over(reterr, "nothing would tell whether it has changed");
 	if (!text || upd_parse_content_range(text, strlen(text), &range) != 0 ||
 	    range.is_unsatisfied)
 		return start_over(reterr, "the server does not say which part it sends");
@@ -136,7 +138,8 @@ static int check_unsatisfied(struct http_source *http, struct upd_error *reterr)
 	if (http->asked == 0)
 		return upd_fail(reterr, UPD_TRANSPORT, "the server answered with status 416");
 	if (!text || upd_parse_content_range(text, strlen(text), &range) != 0 ||
-	    !range.is_unsatisfied || range.total != http->asked)
+	    !range.is_unsatisfied || range.total != http->asked ||
+	    (http->base.size && range.total != http->base.size))
 		return start_over(reterr, "there is nothing where it broke off");
 	http->is_ended = 1; /* it broke off behind its last byte */
 	return 0;
@@ -165,6 +168,14 @@ int upd_http_judge_answer(struct http_source *http, struct upd_error *reterr)
 		http->retry_after_ms = 0;
 	return upd_fail(reterr, is_permanent(status) ? UPD_HTTP : UPD_TRANSPORT,
 			"the server answered with status %ld", status);
+}
+
+int upd_http_is_refused(const struct http_source *http)
+{
+	long status = 0;
+
+	curl_easy_getinfo(http->easy, CURLINFO_RESPONSE_CODE, &status);
+	return !http->is_judged && status >= 400;
 }
 
 /* --- the end ---------------------------------------------------------------------------------- */
@@ -197,7 +208,9 @@ static const char *certificate_problem(struct http_source *http)
 		return "the server's certificate is of an authority that is not trusted here: "
 		       "check ca_file";
 	case 0:
+	case 1: /* what libcurl leaves there when the chain is good and the name is not */
 	case 62:
+	case 64:
 		return "the server's certificate is for another host";
 	default:
 		return "the server's certificate is refused";
@@ -233,16 +246,20 @@ int upd_http_judge_end(struct http_source *http, struct upd_error *reterr)
 		*reterr = http->refusal;
 		return reterr->status;
 	}
-	if (http->result != CURLE_OK)
+	if (http->result != CURLE_OK && !upd_http_is_refused(http))
 		return judge_failure(http, reterr);
 	if (!http->is_judged)
 		status = upd_http_judge_answer(http, reterr);
 	if (status != 0 || http->is_ended)
 		return status;
-	if (http->base.size == 0 || http->received == http->base.size) {
+	if (http->base.size ? http->received == http->base.size : http->asked == 0) {
 		http->is_ended = 1;
 		return 0;
 	}
+	if (http->base.size == 0) /* a part, and nobody has said of how much */
+		return upd_fail(reterr, UPD_TRANSPORT,
+				"the object has at least %llu bytes, and its end is not known",
+				(unsigned long long)http->received);
 	/* a part may be shorter than the rest, and then the next one is asked for */
 	return upd_fail(reterr, has_end(http) && http->asked == 0 ? UPD_LENGTH : UPD_TRANSPORT,
 			"the object ended after %llu of %llu bytes",

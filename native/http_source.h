@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What the files of the http source share: source_http.c moves bytes and tries again, http_judge.c
- * says what an answer or the end of a transfer means. */
+ * says what an answer or the end of a transfer means, http_pace.c how fast it goes. */
 #ifndef UPD_HTTP_SOURCE_H
 #define UPD_HTTP_SOURCE_H
 
@@ -18,6 +18,7 @@ struct http_source {
 
 	/* How long and how often. */
 	unsigned stall_timeout_ms;
+	uint64_t bandwidth; /* bytes/s; 0: any */
 	unsigned attempts;
 	unsigned backoff_ms;
 	unsigned backoff_limit_ms;
@@ -42,6 +43,8 @@ struct http_source {
 	uint64_t window_start; /* what had been received when it began */
 	int64_t window_ms;     /* waited in it */
 
+	int64_t free_at_us; /* when all bytes so far have had their share of the bandwidth */
+
 	/* Attempts in a row that brought nothing. */
 	unsigned failures;
 	uint64_t failures_at; /* received then */
@@ -56,8 +59,23 @@ struct http_source {
 /* Whether bytes may be taken from this answer; sets the object's size and validator. */
 int upd_http_judge_answer(struct http_source *http, struct upd_error *reterr);
 
+/* Whether the status alone says no: nobody needs the words that go with it. */
+int upd_http_is_refused(const struct http_source *http);
+
 /* The transfer has ended: 0 if the object has too, else why. */
 int upd_http_judge_end(struct http_source *http, struct upd_error *reterr);
+
+int64_t upd_http_now_ms(void);
+
+/* Count ms of waiting for the server, and end the window or fail. */
+int upd_http_check_pace(struct http_source *http, int64_t ms, struct upd_error *reterr);
+
+/* Bytes have come; how long it is, by the bandwidth, until the next ones may. */
+void upd_http_pay(struct http_source *http, size_t len);
+int64_t upd_http_early_us(const struct http_source *http);
+
+/* libcurl's buffer: no more at a time than the bandwidth gives in a moment. */
+long upd_http_buffer_size(uint64_t bandwidth, size_t most);
 
 int upd_http_has_scheme(const char *url, const char *scheme);
 

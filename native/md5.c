@@ -10,6 +10,7 @@
  * order, as it otherwise does. The constants are read from a table: on AArch64 that is half an
  * instruction for each, where making one in a register takes two.
  */
+#include <endian.h>
 #include <string.h>
 
 #include "md5.h"
@@ -27,12 +28,12 @@ static const uint32_t constants[64] = {
 	0xeb86d391,
 };
 
-/* Little endian, on every machine; compilers make one load of it where it is one. */
 static inline uint32_t word(const unsigned char *block, unsigned n)
 {
-	const unsigned char *at = block + 4 * (size_t)n;
+	uint32_t value;
 
-	return at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+	memcpy(&value, block + 4 * (size_t)n, sizeof(value));
+	return le32toh(value);
 }
 
 static inline uint32_t rotated(uint32_t value, unsigned bits)
@@ -47,10 +48,10 @@ static inline uint32_t settled(uint32_t value)
 	return value;
 }
 
-#define F(a, b, c, d) settled(a) + (((c ^ d) & b) ^ d)
+#define F(a, b, c, d) settled(a) + ((b & (c ^ d)) ^ d)
 #define G(a, b, c, d) settled(a + (c & ~d)) + (b & d)
-#define H(a, b, c, d) settled(a) + ((c ^ d) ^ b)
-#define I(a, b, c, d) settled(a) + ((~d | b) ^ c)
+#define H(a, b, c, d) settled(a) + (b ^ (c ^ d))
+#define I(a, b, c, d) settled(a) + ((b | ~d) ^ c)
 
 /* The word of the block that a step takes. */
 #define F_WORD(n) (n)

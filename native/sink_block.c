@@ -73,7 +73,7 @@ static int open_device(struct upd_direct *direct, const struct upd_options *opti
 		return upd_fail(reterr, UPD_OPEN, "the device is empty: no medium is in it");
 	direct->sector = (size_t)sector;
 	direct->base.capacity = held;
-	direct->base.identity = st.st_rdev;
+	direct->base.identity = st.st_rdev ^ held << 16; /* another card may be in it now */
 	return 0;
 }
 

@@ -4,7 +4,8 @@
  *
  * A device is read past the page cache, and so is a file when nothing is written: then the question
  * is what the medium holds. The announced size decides how much of a device belongs to the
- * firmware; a file must have exactly that size. Standard input can be read once, from its front.
+ * firmware; a file must have exactly that size, and have it still at its end. Standard input can be
+ * read once, from its front.
  */
 #define _GNU_SOURCE /* O_DIRECT */
 #include <errno.h>
@@ -20,12 +21,14 @@
 #include "ring.h"
 #include "source.h"
 
+#define LEAST_BLOCK 512
 #define POLL_MS 100 /* bounds how long a cancel goes unnoticed */
 
 struct file_source {
 	struct upd_source base;
 	int fd;
-	int is_stream; /* no offsets, and it may keep us waiting */
+	int is_borrowed; /* whoever started us closes it */
+	int is_regular;
 	uint64_t offset;
 };
 
@@ -53,47 +56,76 @@ static int wait_for(const struct file_source *file, struct upd_error *reterr)
 	}
 }
 
-/* Like read(2), of whole blocks where that is asked for: the buffer is, the firmware need not be.
- */
-static ssize_t read_some(const struct file_source *file, unsigned char *buf, size_t len,
-			 uint64_t offset)
+static int read_failed(const struct file_source *file, size_t have, struct upd_error *reterr)
 {
-	if (file->is_stream)
-		return read(file->fd, buf, len);
-	return pread(file->fd, buf, rounded(len), (off_t)offset);
+	return upd_fail_errno(reterr, UPD_SOURCE, errno, file->offset + have,
+			      "read of the source failed");
+}
+
+static int stream_read(struct upd_source *source, unsigned char *buf, size_t len, size_t *ret,
+		       struct upd_error *reterr)
+{
+	struct file_source *file = (struct file_source *)source;
+	size_t have = 0;
+
+	while (have < len) {
+		ssize_t n;
+
+		if (wait_for(file, reterr) != 0)
+			return UPD_SOURCE;
+		n = read(file->fd, buf + have, len - have);
+		if (n < 0 && errno != EINTR && errno != EAGAIN)
+			return read_failed(file, have, reterr);
+		if (n == 0)
+			break;
+		if (n > 0)
+			have += (size_t)n;
+	}
+	file->offset += have;
+	*ret = have;
+	return 0;
+}
+
+/* Only a file can have changed its length; of a device the rest is nobody's business. */
+static int check_end(const struct file_source *file, struct upd_error *reterr)
+{
+	struct stat st;
+
+	if (!file->is_regular || fstat(file->fd, &st) != 0 ||
+	    (uint64_t)st.st_size <= file->base.size)
+		return 0;
+	return upd_fail(reterr, UPD_LENGTH, "the source has grown from %llu to %llu bytes",
+			(unsigned long long)file->base.size, (unsigned long long)st.st_size);
 }
 
 static int file_read(struct upd_source *source, unsigned char *buf, size_t len, size_t *ret,
 		     struct upd_error *reterr)
 {
 	struct file_source *file = (struct file_source *)source;
-	const uint64_t size = source->size;
-	size_t wanted = len;
+	uint64_t left = source->size - file->offset;
+	size_t wanted = left < len ? (size_t)left : len;
 	size_t have = 0;
 
-	/* one byte more than announced is asked for by whoever wants to see the end */
-	if (size && !file->is_stream && size - file->offset < wanted)
-		wanted = (size_t)(size - file->offset);
 	while (have < wanted) {
-		ssize_t n = file->is_stream ? wait_for(file, reterr) : 0;
+		/* whole blocks, as reading past the page cache wants: there is room for them */
+		ssize_t n = pread(file->fd, buf + have, rounded(wanted - have),
+				  (off_t)(file->offset + have));
 
-		if (n != 0)
-			return UPD_SOURCE;
-		n = read_some(file, buf + have, wanted - have, file->offset + have);
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0)
-			return upd_fail_errno(reterr, UPD_SOURCE, errno, file->offset + have,
-					      "read of the source failed");
-		if (n == 0)
+		/* past the page cache nothing can be asked for behind an end at an odd place */
+		if (n == 0 || (n < 0 && errno == EINVAL && have % LEAST_BLOCK != 0))
 			break;
+		if (n < 0)
+			return read_failed(file, have, reterr);
 		have += (size_t)n;
 	}
 	if (have > wanted)
 		have = wanted;
 	file->offset += have;
 	*ret = have;
-	return 0;
+	/* more than there is is asked for by whoever wants to see the end */
+	return wanted < len ? check_end(file, reterr) : 0;
 }
 
 static int file_seek(struct upd_source *source, uint64_t offset, const char *validator,
@@ -109,7 +141,7 @@ static void file_close(struct upd_source *source)
 {
 	struct file_source *file = (struct file_source *)source;
 
-	if (file->fd > STDIN_FILENO)
+	if (file->fd >= 0 && !file->is_borrowed)
 		close(file->fd);
 	free(file);
 }
@@ -117,32 +149,52 @@ static void file_close(struct upd_source *source)
 static const struct upd_source_ops file_ops = { .read = file_read,
 						.close = file_close,
 						.seek = file_seek };
-static const struct upd_source_ops stream_ops = { .read = file_read, .close = file_close };
+static const struct upd_source_ops stream_ops = { .read = stream_read, .close = file_close };
+
+/* How much a file or device holds; 0 if that is nobody's to say. */
+static int measure(struct file_source *file, const struct stat *st, uint64_t *ret,
+		   struct upd_error *reterr)
+{
+	off_t end;
+
+	*ret = 0;
+	if (S_ISREG(st->st_mode)) {
+		*ret = (uint64_t)st->st_size;
+	} else if (S_ISBLK(st->st_mode)) {
+		if (ioctl(file->fd, BLKGETSIZE64, ret) != 0)
+			return upd_fail_errno(reterr, UPD_OPEN, errno, 0, "the source has no size");
+	} else if (S_ISCHR(st->st_mode)) {
+		end = lseek(file->fd, 0, SEEK_END); /* a UBI volume knows it, others do not */
+		if (end > 0)
+			*ret = (uint64_t)end;
+	}
+	if (*ret == 0 && !S_ISREG(st->st_mode))
+		return upd_fail(reterr, UPD_OPEN, "the source is neither a file nor a medium");
+	return 0;
+}
 
 /* A regular file must have exactly the announced size; a device at least that. */
-static int take_size(struct file_source *file, uint64_t size, struct upd_error *reterr)
+static int take_size(struct file_source *file, const struct stat *st, uint64_t size,
+		     struct upd_error *reterr)
 {
-	struct stat st;
 	uint64_t held = 0;
+	int status = measure(file, st, &held, reterr);
 
-	if (fstat(file->fd, &st) != 0)
-		return upd_fail_errno(reterr, UPD_OPEN, errno, 0, "the source cannot be examined");
-	if (S_ISREG(st.st_mode))
-		held = (uint64_t)st.st_size;
-	if (S_ISREG(st.st_mode) && size && held != size)
+	if (status != 0)
+		return status;
+	file->is_regular = S_ISREG(st->st_mode);
+	if (file->is_regular && size && held != size)
 		return upd_fail(reterr, UPD_LENGTH,
 				"the source has %llu bytes, %llu were announced",
 				(unsigned long long)held, (unsigned long long)size);
-	if (S_ISBLK(st.st_mode) && !size && ioctl(file->fd, BLKGETSIZE64, &held) != 0)
-		return upd_fail_errno(reterr, UPD_OPEN, errno, 0, "the source has no size");
-	if (S_ISCHR(st.st_mode)) /* a UBI volume knows its end, others are endless or empty */
-		held = (uint64_t)lseek(file->fd, 0, SEEK_END);
-	if (S_ISFIFO(st.st_mode) || S_ISDIR(st.st_mode) || S_ISSOCK(st.st_mode) ||
-	    (S_ISCHR(st.st_mode) && held - 1 >= INT64_MAX))
-		return upd_fail(reterr, UPD_OPEN,
-				"the source is neither a file nor a device of blocks");
 	file->base.size = size ? size : held;
 	return 0;
+}
+
+static void become_stream(struct file_source *file, uint64_t size)
+{
+	file->base.ops = &stream_ops;
+	file->base.size = size;
 }
 
 static int open_path(struct file_source *file, const struct upd_options *options,
@@ -154,24 +206,34 @@ static int open_path(struct file_source *file, const struct upd_options *options
 
 	if (stat(options->source, &st) != 0)
 		return upd_fail_errno(reterr, UPD_OPEN, errno, 0, "the source cannot be opened");
+	if (S_ISFIFO(st.st_mode)) /* opening it would wait for whoever writes to it */
+		return upd_fail(reterr, UPD_OPEN, "the source is a named pipe: try standard input");
 	is_direct = S_ISBLK(st.st_mode) || (S_ISREG(st.st_mode) && !options->device);
 	file->fd = open(options->source, is_direct ? flags | O_DIRECT : flags);
 	if (file->fd < 0 && is_direct && errno == EINVAL)
 		file->fd = open(options->source, flags); /* a file system in memory, say */
-	if (file->fd < 0)
+	if (file->fd < 0 || fstat(file->fd, &st) != 0)
 		return upd_fail_errno(reterr, UPD_OPEN, errno, 0, "the source cannot be opened");
-	return take_size(file, options->size, reterr);
+	if (!S_ISREG(st.st_mode) || st.st_size != 0 || options->size != 0)
+		return take_size(file, &st, options->size, reterr);
+	/* what the kernel makes up while it is read says that it has no bytes */
+	become_stream(file, 0);
+	return 0;
 }
 
-static int open_any(struct file_source *file, const struct upd_options *options,
-		    struct upd_error *reterr)
+static int open_stdin(struct file_source *file, const struct upd_options *options,
+		      struct upd_error *reterr)
 {
-	if (strcmp(options->source, "-") != 0)
-		return open_path(file, options, reterr);
-	file->base.ops = &stream_ops;
-	file->base.size = options->size;
+	struct stat st;
+
+	if (fstat(STDIN_FILENO, &st) != 0)
+		return upd_fail_errno(reterr, UPD_OPEN, errno, 0, "there is no standard input");
+	/* if it was closed, its number has gone to something that is no file at all */
+	if ((st.st_mode & S_IFMT) == 0 || S_ISDIR(st.st_mode))
+		return upd_fail(reterr, UPD_OPEN, "there is no standard input");
 	file->fd = STDIN_FILENO;
-	file->is_stream = 1;
+	file->is_borrowed = 1;
+	become_stream(file, options->size);
 	return 0;
 }
 
@@ -185,7 +247,8 @@ int upd_source_file_open(const struct upd_options *options, const atomic_int *is
 		return upd_fail(reterr, UPD_RESOURCES, "no memory");
 	file->base = (struct upd_source){ .ops = &file_ops, .is_cancelled = is_cancelled };
 	file->fd = -1;
-	status = open_any(file, options, reterr);
+	status = strcmp(options->source, "-") == 0 ? open_stdin(file, options, reterr)
+						   : open_path(file, options, reterr);
 	if (status != 0) {
 		file_close((struct upd_source *)file);
 		return status;

@@ -10,10 +10,6 @@
  *
  * Bytes beyond the announced size are an error as soon as the first of them arrives. The URL is
  * secret and stays out of every message, and so does every word of the server's.
- *
- * A server cannot hold the device for ever: the time spent waiting for it is cut into windows, each
- * of which ends when enough bytes have come and fails when they have not in stall_timeout_ms. Name
- * look-up, redirects and headers belong to the first window, the end of the object to the last.
  */
 #define _GNU_SOURCE /* getrandom */
 #include <pthread.h>
@@ -26,20 +22,11 @@
 #include "http_source.h"
 
 #define SPILL_SIZE ((size_t)256 << 10)
-#define POLL_MS 100		   /* bounds how long a cancel goes unnoticed */
-#define MIN_BYTES_PER_S 256U	   /* a modem on a bad day gives more */
-#define PROGRESS_BYTES (64U << 10) /* fewer do not make an attempt count as one that brought some  \
-				    */
+#define POLL_MS 100 /* bounds how long a cancel goes unnoticed */
+#define MAX_NAP_US 50000L
+#define PROGRESS_BYTES (64U << 10) /* fewer do not count as progress of an attempt */
 #define MAX_HEADER_BYTES ((size_t)128 << 10)
 #define MAX_RETRY_AFTER_MS ((uint64_t)24 * 3600 * 1000)
-
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* --- libcurl's callbacks ---------------------------------------------------------------------- */
 
@@ -69,7 +56,7 @@ static size_t take(char *bytes, size_t one, size_t len, void *context)
 		return 0;
 	if (http->is_ended)
 		return len; /* the words that go with status 416 */
-	if (http->spilled > 0 || http->room == 0) {
+	if (http->spilled > 0 || http->room == 0 || upd_http_early_us(http) > 0) {
 		http->is_paused = 1;
 		return CURL_WRITEFUNC_PAUSE;
 	}
@@ -88,6 +75,7 @@ static size_t take(char *bytes, size_t one, size_t len, void *context)
 	http->room -= now;
 	http->spilled = len - now;
 	http->received += len;
+	upd_http_pay(http, len);
 	return len;
 }
 
@@ -126,23 +114,6 @@ static int ask(struct http_source *http, struct upd_error *reterr)
 	return 0;
 }
 
-/* Count ms of waiting, and end the window or fail. */
-static int check_pace(struct http_source *http, int64_t ms, struct upd_error *reterr)
-{
-	uint64_t came = http->received - http->window_start;
-	uint64_t enough = (uint64_t)http->stall_timeout_ms * MIN_BYTES_PER_S / 1000 + 1;
-
-	http->window_ms += ms;
-	if (came >= enough || (came > 0 && http->window_start == http->asked)) {
-		http->window_start = http->received;
-		http->window_ms = 0;
-	} else if (http->window_ms > http->stall_timeout_ms) {
-		return upd_fail(reterr, UPD_TRANSPORT, "only %llu bytes arrived in %u ms",
-				(unsigned long long)came, http->stall_timeout_ms);
-	}
-	return 0;
-}
-
 /* Let libcurl work once, for at most POLL_MS. */
 static int turn(struct http_source *http, struct upd_error *reterr)
 {
@@ -175,23 +146,40 @@ static void drain_spill(struct http_source *http)
 	http->spilled -= now;
 }
 
+/* Sleep a little where the bandwidth wants it; that is no waiting for the server. */
+static int slow_down(const struct http_source *http)
+{
+	int64_t us = upd_http_early_us(http);
+	struct timespec nap = { 0 };
+
+	if (us == 0)
+		return 0;
+	nap.tv_nsec = (us < MAX_NAP_US ? us : MAX_NAP_US) * 1000;
+	nanosleep(&nap, NULL);
+	return 1;
+}
+
 /* Let the transfer run until what is wanted is there, or the object has ended. */
 static int run(struct http_source *http, struct upd_error *reterr)
 {
-	int64_t before_ms = now_ms(), at_ms;
+	int64_t before_ms = upd_http_now_ms(), at_ms;
 	int status = 0;
 
 	while (status == 0 && http->room > 0 && !http->is_ended) {
 		if (*http->base.is_cancelled)
 			return upd_fail(reterr, UPD_RESOURCES, "cancelled");
+		if (http->is_paused && slow_down(http)) {
+			before_ms = upd_http_now_ms();
+			continue;
+		}
 		if (http->is_paused) {
 			http->is_paused = 0;
 			curl_easy_pause(http->easy, CURLPAUSE_CONT);
 		}
 		status = turn(http, reterr);
-		at_ms = now_ms();
+		at_ms = upd_http_now_ms();
 		if (status == 0 && !http->is_ended)
-			status = check_pace(http, at_ms - before_ms, reterr);
+			status = upd_http_check_pace(http, at_ms - before_ms, reterr);
 		before_ms = at_ms;
 	}
 	return status;
@@ -209,16 +197,16 @@ static uint64_t backoff_ms(const struct http_source *http)
 	if (longest > http->backoff_limit_ms)
 		longest = http->backoff_limit_ms;
 	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != (ssize_t)sizeof(random))
-		random = (uint64_t)now_ms(); /* it spreads load and guards nothing */
+		random = (uint64_t)upd_http_now_ms(); /* it spreads load and guards nothing */
 	return random % (longest + 1);
 }
 
 static int wait_ms(const struct http_source *http, uint64_t ms, struct upd_error *reterr)
 {
-	const int64_t end_ms = now_ms() + (int64_t)ms;
-	const struct timespec nap = { .tv_nsec = 50 * 1000000L };
+	const int64_t end_ms = upd_http_now_ms() + (int64_t)ms;
+	const struct timespec nap = { .tv_nsec = MAX_NAP_US * 1000 };
 
-	while (now_ms() < end_ms) {
+	while (upd_http_now_ms() < end_ms) {
 		if (*http->base.is_cancelled)
 			return upd_fail(reterr, UPD_RESOURCES, "cancelled");
 		nanosleep(&nap, NULL);
@@ -232,7 +220,7 @@ static int next_pause(struct http_source *http, uint64_t *ret_ms, const struct u
 	if (http->received - http->failures_at >= PROGRESS_BYTES)
 		http->failures = 0;
 	if (http->failures++ == 0)
-		http->failing_since_ms = now_ms();
+		http->failing_since_ms = upd_http_now_ms();
 	http->failures_at = http->received;
 	*ret_ms = backoff_ms(http);
 	if (http->retry_after_ms > *ret_ms)
@@ -240,7 +228,7 @@ static int next_pause(struct http_source *http, uint64_t *ret_ms, const struct u
 	if (http->failures >= http->attempts || *ret_ms > MAX_RETRY_AFTER_MS)
 		return error->status;
 	if (http->retry_time_ms &&
-	    (uint64_t)(now_ms() - http->failing_since_ms) + *ret_ms > http->retry_time_ms)
+	    (uint64_t)(upd_http_now_ms() - http->failing_since_ms) + *ret_ms > http->retry_time_ms)
 		return error->status;
 	return 0;
 }
@@ -339,9 +327,8 @@ static CURLcode configure(struct http_source *http, const struct upd_options *op
 	SET(CURLOPT_ACCEPT_ENCODING, "identity");
 	SET(CURLOPT_HTTP_CONTENT_DECODING, 0L); /* the digest covers what was sent */
 	SET(CURLOPT_USERAGENT, "updater");
-	SET(CURLOPT_BUFFERSIZE, (long)SPILL_SIZE);
+	SET(CURLOPT_BUFFERSIZE, upd_http_buffer_size(options->bandwidth, SPILL_SIZE));
 	SET(CURLOPT_CONNECTTIMEOUT_MS, (long)options->connect_timeout_ms);
-	SET(CURLOPT_MAX_RECV_SPEED_LARGE, (curl_off_t)options->bandwidth);
 	SET(CURLOPT_HEADERFUNCTION, take_header);
 	SET(CURLOPT_HEADERDATA, http);
 	SET(CURLOPT_WRITEFUNCTION, take);
@@ -364,6 +351,7 @@ static void take_limits(struct http_source *http, const struct upd_options *opti
 	http->base.size = options->size;
 	http->is_compared = options->md5 || (options->sha256 && options->sha256[0]);
 	http->stall_timeout_ms = options->stall_timeout_ms;
+	http->bandwidth = options->bandwidth;
 	http->attempts = options->attempts;
 	http->backoff_ms = options->backoff_ms;
 	http->backoff_limit_ms = options->backoff_limit_ms;

@@ -3,19 +3,22 @@
 
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Iterable
 from typing import Self
 
 Script = Callable[[bytes], Iterable[bytes]]
 TICK_S = 0.02
+RESET = bytes(bytearray(b"a reset"))  # a piece of its own: told from others by identity
+ABORT = struct.pack("ii", 1, 0)  # SO_LINGER: forget what is not sent, and say so at once
 
 
 class HostileServer:
     """Answers every connection by the script of its path; a context manager.
 
-    A script gets the request and yields pieces of the answer; ``b""`` is a tick of waiting. The
-    connection is closed when the script ends.
+    A script gets the request and yields pieces of the answer; ``b""`` is a tick of waiting, and
+    ``RESET`` resets the connection. It is closed when the script ends.
 
     Args:
         tls: Speak TLS with this context.
@@ -84,7 +87,25 @@ class HostileServer:
         for piece in pieces:
             if self._is_over.wait(0 if piece else TICK_S):
                 return
+            if piece is RESET:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
+                return
             connection.sendall(piece)
+
+
+def header(request: bytes, name: str) -> str | None:
+    """Return the value of a header of *request*."""
+    for line in request.decode().split("\r\n")[1:]:
+        key, _, value = line.partition(": ")
+        if key == name:
+            return value
+    return None
+
+
+def begin(request: bytes) -> int:
+    """Return where in the object *request* asks to begin; 0 if it asks for all of it."""
+    value = header(request, "Range")
+    return int(value.removeprefix("bytes=").removesuffix("-")) if value else 0
 
 
 def answer(

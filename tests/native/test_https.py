@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The engine's TLS, under AddressSanitizer and UBSan: whom it trusts, and that it stays there."""
 
+import datetime
 import ssl
 import subprocess
 import warnings
@@ -10,15 +11,56 @@ from pathlib import Path
 import pytest
 from hostile import HostileServer, answer
 from sanitized import IMAGE, Slot, Status
+from scripts import AGAIN, ETAG, in_turn, reset_after, rest, whole
 
 
-def certificate(folder: Path, name: str, address: str) -> ssl.SSLContext:
-    """Make a key and a certificate that signs itself, and return a server's context for them."""
-    command = (
-        f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
-        f"-keyout {name}.key -out {name}.pem -subj /CN={name} -addext subjectAltName=IP:{address}"
+AUTHORITY = """
+[ca]
+default_ca = here
+[here]
+database = index
+rand_serial = yes
+new_certs_dir = .
+default_md = sha256
+unique_subject = no
+copy_extensions = copy
+policy = any
+[any]
+commonName = supplied
+[req]
+distinguished_name = name
+[name]
+"""
+
+
+def command(folder: Path, words: str) -> None:
+    subprocess.run(words.split(), check=True, capture_output=True, cwd=folder)
+
+
+def issue(folder: Path, name: str, address: str, days: tuple[int, int] = (-1, 2)) -> None:
+    """Make a key and a certificate that signs itself, valid from and until so many days from now."""
+    (folder / "authority").write_text(AUTHORITY)
+    (folder / "index").write_text("")
+    command(
+        folder,
+        f"openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key "
+        f"-out {name}.request -subj /CN={name} -addext subjectAltName=IP:{address} "
+        "-config authority",
     )
-    subprocess.run(command.split(), check=True, capture_output=True, cwd=folder)
+    now = datetime.datetime.now(datetime.UTC)
+    begin, end = (f"{now + datetime.timedelta(n):%Y%m%d%H%M%SZ}" for n in days)
+    command(
+        folder,
+        f"openssl ca -batch -notext -selfsign -config authority -in {name}.request "
+        f"-keyfile {name}.key -out {name}.pem -startdate {begin} -enddate {end}",
+    )
+
+
+def certificate(
+    folder: Path, name: str, address: str, days: tuple[int, int] = (-1, 2)
+) -> ssl.SSLContext:
+    """Issue a certificate and return a server's context for it."""
+    issue(folder, name, address, days)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / f"{name}.pem", folder / f"{name}.key")
     return context
@@ -43,20 +85,111 @@ def test_a_server_of_the_given_authority_is_trusted(
     slot: Slot, secure: HostileServer, folder: Path
 ) -> None:
     """Its image arrives, without leave for plaintext."""
-    outcome = slot.fill(source=url(secure), ca_file=folder / "good.pem", plaintext=0)
+    outcome = slot.fill(source=url(secure), ca_file=folder / "good.pem", allow_plaintext=0)
     assert outcome.status == Status.DONE
     assert slot.is_whole()
 
 
-def test_a_server_of_no_known_authority_is_not(slot: Slot, secure: HostileServer) -> None:
+UNTRUSTED: dict[str, tuple[str, tuple[int, int], str]] = {
+    "expired": ("127.0.0.1", (-9, -1), "has expired: check this device's clock"),
+    "not yet valid": ("127.0.0.1", (1, 9), "is not valid yet: check this device's clock"),
+    "for another host": ("127.0.0.2", (-1, 2), "is for another host"),
+}
+
+
+@pytest.mark.parametrize(("address", "days", "expected"), UNTRUSTED.values(), ids=UNTRUSTED.keys())
+def test_a_certificate_that_does_not_count_is_told_with_what_to_check(
+    slot: Slot, folder: Path, address: str, days: tuple[int, int], expected: str
+) -> None:
+    """Signed well, by the right one, and of no use here and now."""
+    with HostileServer(certificate(folder, "other", address, days)) as other:
+        outcome = slot.fill(source=url(other), ca_file=folder / "other.pem")
+        assert outcome.status == Status.TRANSPORT
+        assert expected in outcome.message
+        assert other.requests == []
+    assert slot.is_untouched()
+
+
+def test_a_server_of_no_known_authority_is_not_trusted(slot: Slot, secure: HostileServer) -> None:
     """The system's authorities do not know it."""
-    assert slot.fill(source=url(secure)).status == Status.TRANSPORT
+    outcome = slot.fill(source=url(secure))
+    assert outcome.status == Status.TRANSPORT
+    assert "of an authority that is not trusted here" in outcome.message
+    assert slot.is_untouched()
 
 
-def test_a_certificate_for_another_name_is_not(slot: Slot, folder: Path) -> None:
-    """Signed well, by the right one, for somebody else."""
-    with HostileServer(certificate(folder, "other", "127.0.0.2")) as other:
-        assert slot.fill(source=url(other), ca_file=folder / "other.pem").status == Status.TRANSPORT
+def test_another_authority_of_the_same_name_is_not_trusted(
+    slot: Slot, secure: HostileServer, folder: Path, tmp_path: Path
+) -> None:
+    """Names are free for everybody; the signature decides."""
+    issue(tmp_path, "good", "127.0.0.1")
+    outcome = slot.fill(source=url(secure), ca_file=tmp_path / "good.pem")
+    assert outcome.status == Status.TRANSPORT
+    assert slot.is_untouched()
+    assert slot.fill(source=url(secure), ca_file=folder / "good.pem").status == Status.DONE
+
+
+def test_a_certificate_is_judged_at_every_attempt(slot: Slot, folder: Path) -> None:
+    """A clock may be set meanwhile: it is one of the failures that may pass."""
+    with HostileServer(certificate(folder, "early", "127.0.0.1", (1, 9))) as other:
+        outcome = slot.fill(
+            source=url(other), ca_file=folder / "early.pem", attempts=3, backoff_ms=5,
+            backoff_limit_ms=5,
+        )  # fmt: skip
+        assert (outcome.status, outcome.facts["retries"]) == (Status.TRANSPORT, 2)
+
+
+@pytest.fixture(scope="module")
+def demanding(folder: Path) -> Iterator[HostileServer]:
+    """A server that demands a certificate of its clients."""
+    context = certificate(folder, "strict", "127.0.0.1")
+    for name in ("client", "unknown"):
+        issue(folder, name, "127.0.0.1")
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(folder / "client.pem")
+    with HostileServer(context) as serving:
+        yield serving
+
+
+CLIENTS: dict[str, tuple[str | None, str | None, Status]] = {
+    "its own": ("client.pem", "client.key", Status.DONE),
+    "none": (None, None, Status.TRANSPORT),
+    "an unknown one": ("unknown.pem", "unknown.key", Status.TRANSPORT),
+    "one with another key": ("client.pem", "unknown.key", Status.TRANSPORT),
+    "one without its key": ("client.pem", None, Status.TRANSPORT),
+    "one that is not there": ("nowhere.pem", "nowhere.key", Status.TRANSPORT),
+    "one that is none": ("authority", "authority", Status.TRANSPORT),
+}
+
+
+@pytest.mark.parametrize(("cert", "key", "expected"), CLIENTS.values(), ids=CLIENTS.keys())
+def test_a_server_may_demand_a_certificate_of_the_device(
+    slot: Slot,
+    demanding: HostileServer,
+    folder: Path,
+    cert: str | None,
+    key: str | None,
+    expected: Status,
+) -> None:
+    """With the right one the image arrives, and with any other nothing does."""
+    orders: dict[str, object] = {"ca_file": folder / "strict.pem"}
+    orders["client_cert"] = folder / cert if cert else None
+    orders["client_key"] = folder / key if key else None
+    demanding.requests.clear()
+    outcome = slot.fill(source=url(demanding), **orders)
+    assert outcome.status == expected
+    assert str(folder) not in outcome.message
+    assert slot.is_whole() if expected == Status.DONE else slot.is_untouched()
+    assert len(demanding.requests) == (1 if expected == Status.DONE else 0)
+
+
+def test_the_rest_comes_by_tls_too(slot: Slot, secure: HostileServer, folder: Path) -> None:
+    """An end without TLS's own is a cut like any other, and so is a reset."""
+    script = in_turn(whole(ETAG, sends=400_000), reset_after(rest(ETAG, sends=9)), rest(ETAG))
+    source = secure.url("/rest", script)
+    outcome = slot.fill(source=source, ca_file=folder / "good.pem", **AGAIN)
+    assert (outcome.status, outcome.facts["retries"]) == (Status.DONE, 2)
+    assert slot.is_whole()
 
 
 @pytest.mark.root
@@ -88,7 +221,7 @@ def test_https_is_not_left_again(
     """A redirect from https to http is refused, also where plaintext is allowed."""
     there = url(server)
     here = secure.url("/down", lambda _: answer(b"", f"Location: {there}", status="302 Found"))
-    assert slot.fill(source=here, ca_file=folder / "good.pem", plaintext=1).status == Status.SCHEME
+    assert slot.fill(source=here, ca_file=folder / "good.pem", allow_plaintext=1).status == Status.SCHEME
 
 
 def test_http_may_lead_to_https(
@@ -97,7 +230,7 @@ def test_http_may_lead_to_https(
     """The other way round is fine."""
     there = url(secure)
     here = server.url("/up", lambda _: answer(b"", f"Location: {there}", status="302 Found"))
-    assert slot.fill(source=here, ca_file=folder / "good.pem", plaintext=1).status == Status.DONE
+    assert slot.fill(source=here, ca_file=folder / "good.pem", allow_plaintext=1).status == Status.DONE
 
 
 PERMISSIVE = """

@@ -21,20 +21,29 @@ from updater.edge.envstore import EnvironmentStore
 places = fwenvconfig.parse(open("/tmp/fw.config").read(), "")
 store = EnvironmentStore(EnvironmentConfig(config="/tmp/fw.config"))
 """
-FIRST = PREAMBLE + """\
+FIRST = (
+    PREAMBLE
+    + """\
 for place in places:
     MtdMedium(place).write(open("/tmp/first.bin", "rb").read())
 print(MtdMedium(places[0]).flags.name, store.read()["greeting"])
 """
-STORE = PREAMBLE + """\
+)
+STORE = (
+    PREAMBLE
+    + """\
 for number in range(3):
     store.store({"greeting": f"ours {number}", "empty": None})
     copies = [bootenv.parse(MtdMedium(place).read(), bootenv.Flags.BOOLEAN) for place in places]
     print([copy.flag for copy in copies], all(copy.is_valid for copy in copies))
 """
-READ = PREAMBLE + """\
+)
+READ = (
+    PREAMBLE
+    + """\
 print(store.read()["greeting"])
 """
+)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+"""``updater write`` and ``updater read-back`` on the board itself, by the names people give.
+
+The commands of docs/media.md for flash; what happens when it wears out is in test_mtd.py, and what
+an interrupted UBI volume is in test_ubi.py.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+from flashdesk import NOR, Desk, md5, noise
+from sim.rig import Rig
+
+from board.emulator.image import Image
+
+IMAGE = noise(1_500_001)
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory, old: Image) -> Iterator[Desk]:
+    """Return the board with a partition on its NOR flash."""
+    folder = tmp_path_factory.mktemp("write")
+    with Rig(folder, old) as rig:
+        desk = Desk(rig, folder)
+        rig.board.power_on()
+        rig.board.wait_for_shell()
+        desk.bring_tools()
+        desk.flash("partition", "nor-a", *NOR["nor-a"], "erase")
+        yield desk
+        rig.show()
+
+
+@pytest.fixture(scope="module")
+def number(desk: Desk) -> str:
+    """Return the number of that partition, which holds the image."""
+    number = desk.flash("index", "nor-a")
+    code, summary = desk.write(IMAGE, f"/dev/mtd{number}")
+    assert (code, summary["image_bytes"], summary["md5"]) == (0, len(IMAGE), md5(IMAGE))
+    assert (summary["read_back"], summary["bad_blocks"]) == (True, 0)
+    return number
+
+
+def test_flash_holds_what_was_written(desk: Desk, number: str) -> None:
+    """Other programs find the image, and so does ``updater read-back``, which names another."""
+    device = f"/dev/mtd{number}"
+    assert desk.held(device, IMAGE)
+    code, summary = desk.updater("read-back", device, "--md5", md5(IMAGE), "--size", len(IMAGE))
+    assert (code, summary["md5_compared"]) == (0, True)
+    code, answer = desk.updater("read-back", device, "--md5", md5(b""))
+    assert (code, md5(b"") in answer["message"]) == (13, True)
+
+
+def test_what_flash_holds_already_is_not_written(desk: Desk, number: str) -> None:
+    """All blocks but the first, which is erased whatever it holds."""
+    code, summary = desk.write(IMAGE, f"/dev/mtd{number}", "--skip-identical")
+    assert (code, summary["identical_bytes"]) == (0, len(IMAGE) - (256 << 10))
+
+
+def test_flash_as_a_block_device_is_refused(desk: Desk, number: str) -> None:
+    """The sentence names the one to write to."""
+    code, answer = desk.write(IMAGE, f"/dev/mtdblock{number}")
+    assert (code, f"write to /dev/mtd{number}" in answer["message"]) == (16, True)
+
+
+def test_the_boards_own_disk_is_refused(desk: Desk) -> None:
+    """The booted slot and the data are on it: neither it nor they are written by mistake."""
+    code, answer = desk.write(IMAGE, "/dev/vda")
+    assert (code, "in use" in answer["message"]) == (5, True)
+    data = desk.shell("grep ' /data ' /proc/mounts | cut -d ' ' -f 1")
+    code, answer = desk.write(IMAGE, data)
+    assert (code, "mounted at /data" in answer["message"]) == (5, True)
