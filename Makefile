@@ -26,7 +26,7 @@ test-long:
 	@$(SETUP) && "$$python" -m pytest -m long tests
 
 bench:
-	@$(SETUP) && "$$python" -m bench.bench_pipeline
+	@$(subst .ci/setup,.ci/setup .ci/packages-bench.txt,$(SETUP)) && "$$python" -m bench
 
 lint:
 	@$(SETUP) && "$$python" -m ruff check updater native board docs tests setup.py && "$$python" -m mypy

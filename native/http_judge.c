@@ -50,6 +50,18 @@ static void read_validator(const struct http_source *http, char *ret)
 		ret[0] = '\0';
 }
 
+/* Tag with tag, date with date: a part may come without either. A weak tag names the object too; it
+ * only does not promise enough to be asked with. */
+static int has_changed(const struct http_source *http)
+{
+	const char *ours = http->base.validator;
+	const char *theirs = header(http, ours[0] == '"' ? "ETag" : "Last-Modified");
+
+	if (theirs && strncmp(theirs, "W/", 2) == 0)
+		theirs += 2;
+	return ours[0] && theirs && strcmp(ours, theirs) != 0;
+}
+
 static int start_over(struct upd_error *reterr, const char *why)
 {
 	return upd_fail(reterr, UPD_AGAIN, "the object cannot be gone on with: %s", why);
@@ -62,12 +74,9 @@ static int start_over(struct upd_error *reterr, const char *why)
 static int has_end(struct http_source *http)
 {
 	curl_off_t length = -1;
-	long version = 0;
 
 	curl_easy_getinfo(http->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
-	curl_easy_getinfo(http->easy, CURLINFO_HTTP_VERSION, &version);
-	return length >= 0 || version >= CURL_HTTP_VERSION_2_0 ||
-	       header(http, "Transfer-Encoding") != NULL;
+	return length >= 0 || header(http, "Transfer-Encoding") != NULL;
 }
 
 static int check_length(struct http_source *http, struct upd_error *reterr)
@@ -81,11 +90,11 @@ static int check_length(struct http_source *http, struct upd_error *reterr)
 		return upd_fail(reterr, UPD_LENGTH,
 				"the object has %lld bytes, %llu were announced", (long long)length,
 				(unsigned long long)http->base.size);
-	if (!has_end(http) && http->base.size == 0 && !http->is_compared)
-		return upd_fail(
-			reterr, UPD_TRANSPORT,
+	if (has_end(http) || http->base.size || http->is_compared)
+		return 0;
+	http->is_hopeless = 1;
+	return upd_fail(reterr, UPD_TRANSPORT,
 			"the server does not say where the object ends, and no digest would");
-	return 0;
 }
 
 static int check_whole(struct http_source *http, struct upd_error *reterr)
@@ -100,11 +109,18 @@ static int check_whole(struct http_source *http, struct upd_error *reterr)
 	return status;
 }
 
+/* Parts with words between them; a server may send so only who asks for several. */
+static int is_multipart(const struct http_source *http)
+{
+	const char *type = header(http, "Content-Type");
+
+	return type && strncasecmp(type, "multipart/", strlen("multipart/")) == 0;
+}
+
 static int check_rest(struct http_source *http, struct upd_error *reterr)
 {
 	const char *text = header(http, "Content-Range");
 	struct upd_content_range range;
-	char validator[UPD_VALIDATOR_SIZE];
 	curl_off_t length = -1;
 
 	if (http->asked == 0)
@@ -112,7 +128,7 @@ static int check_rest(struct http_source *http, struct upd_error *reterr)
 	if (!http->is_compared && http->base.validator[0] == '\0')
 		return start_over(reterr, "nothing would tell whether it has changed");
 	if (!text || upd_parse_content_range(text, strlen(text), &range) != 0 ||
-	    range.is_unsatisfied)
+	    range.is_unsatisfied || is_multipart(http))
 		return start_over(reterr, "the server does not say which part it sends");
 	if (range.first != http->asked)
 		return start_over(reterr, "the server sends another part than asked for");
@@ -124,9 +140,9 @@ static int check_rest(struct http_source *http, struct upd_error *reterr)
 	curl_easy_getinfo(http->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
 	if (length >= 0 && (uint64_t)length != range.last - range.first + 1)
 		return start_over(reterr, "the part's length contradicts itself");
-	read_validator(http, validator);
-	if (validator[0] && http->base.validator[0] && strcmp(validator, http->base.validator) != 0)
+	if (has_changed(http))
 		return start_over(reterr, "it has changed");
+	http->answer_end = range.last + 1;
 	return 0;
 }
 
@@ -145,9 +161,21 @@ static int check_unsatisfied(struct http_source *http, struct upd_error *reterr)
 	return 0;
 }
 
+/* A date is meant by the server's clock: this device's may stand in 1970. */
+static void read_retry_after(struct http_source *http)
+{
+	const char *text = header(http, "Retry-After");
+	const char *date = header(http, "Date");
+	time_t now_s = date ? curl_getdate(date, NULL) : -1;
+
+	if (now_s < 0)
+		now_s = time(NULL);
+	if (!text || upd_parse_retry_after(text, strlen(text), now_s, &http->retry_after_ms) != 0)
+		http->retry_after_ms = 0;
+}
+
 int upd_http_judge_answer(struct http_source *http, struct upd_error *reterr)
 {
-	const char *after = header(http, "Retry-After");
 	long status = 0;
 
 	curl_easy_getinfo(http->easy, CURLINFO_RESPONSE_CODE, &status);
@@ -163,9 +191,7 @@ int upd_http_judge_answer(struct http_source *http, struct upd_error *reterr)
 	default:
 		break;
 	}
-	if (after &&
-	    upd_parse_retry_after(after, strlen(after), time(NULL), &http->retry_after_ms) != 0)
-		http->retry_after_ms = 0;
+	read_retry_after(http);
 	return upd_fail(reterr, is_permanent(status) ? UPD_HTTP : UPD_TRANSPORT,
 			"the server answered with status %ld", status);
 }
@@ -219,6 +245,12 @@ static const char *certificate_problem(struct http_source *http)
 
 static int judge_failure(struct http_source *http, struct upd_error *reterr)
 {
+	long proxy_status = 0;
+
+	curl_easy_getinfo(http->easy, CURLINFO_HTTP_CONNECTCODE, &proxy_status);
+	if (proxy_status >= 300)
+		return upd_fail(reterr, UPD_TRANSPORT, "the proxy answered with status %ld",
+				proxy_status);
 	switch (http->result) {
 	case CURLE_UNSUPPORTED_PROTOCOL:
 		if (!is_url_refused(http))

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What the files of the http source share: source_http.c moves bytes and tries again, http_judge.c
- * says what an answer or the end of a transfer means, http_pace.c how fast it goes. */
+ * says what an answer or the end of a transfer means, http_pace.c how fast it goes, http_retry.c
+ * when it is tried again. */
 #ifndef UPD_HTTP_SOURCE_H
 #define UPD_HTTP_SOURCE_H
 
@@ -14,6 +15,7 @@ struct http_source {
 	CURLM *multi;
 	struct curl_slist *headers; /* If-Range, while it is in use */
 	int allows_plaintext;	    /* once on https a transfer stays there, whatever was allowed */
+	int is_secure;		    /* this one has been on https */
 	int is_compared;	    /* a digest will tell whether all of it came */
 
 	/* How long and how often. */
@@ -32,6 +34,9 @@ struct http_source {
 	/* The connection. */
 	uint64_t asked;	     /* where in the object its answer is to begin */
 	int is_judged;	     /* its answer is one that bytes may be taken from */
+	uint64_t answer_end; /* where in the object its answer ends at the latest; 0: not known */
+	int64_t asked_ms;    /* when it was begun */
+	int is_hopeless;     /* another attempt would get the same */
 	size_t header_bytes; /* of all its answers, with interim ones, redirects and trailers */
 	int is_paused;
 	int is_done;
@@ -64,6 +69,9 @@ int upd_http_is_refused(const struct http_source *http);
 
 /* The transfer has ended: 0 if the object has too, else why. */
 int upd_http_judge_end(struct http_source *http, struct upd_error *reterr);
+
+/* How long to wait after this failure; negative status: there is no other attempt, and why. */
+int upd_http_next_pause(struct http_source *http, uint64_t *ret_ms, struct upd_error *error);
 
 int64_t upd_http_now_ms(void);
 

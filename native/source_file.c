@@ -89,13 +89,17 @@ static int stream_read(struct upd_source *source, unsigned char *buf, size_t len
 /* Only a file can have changed its length; of a device the rest is nobody's business. */
 static int check_end(const struct file_source *file, struct upd_error *reterr)
 {
-	struct stat st;
+	off_t end;
 
-	if (!file->is_regular || fstat(file->fd, &st) != 0 ||
-	    (uint64_t)st.st_size <= file->base.size)
+	if (!file->is_regular)
+		return 0;
+	end = lseek(file->fd, 0, SEEK_END);
+	if (end < 0)
+		return read_failed(file, 0, reterr);
+	if ((uint64_t)end <= file->base.size)
 		return 0;
 	return upd_fail(reterr, UPD_LENGTH, "the source has grown from %llu to %llu bytes",
-			(unsigned long long)file->base.size, (unsigned long long)st.st_size);
+			(unsigned long long)file->base.size, (unsigned long long)end);
 }
 
 static int file_read(struct upd_source *source, unsigned char *buf, size_t len, size_t *ret,

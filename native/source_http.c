@@ -3,20 +3,17 @@
  * An http(s) object as a source, by libcurl's multi interface: read() runs the transfer only while
  * bytes are wanted, so that a slow medium slows the network down and is not mistaken for a stall.
  *
- * What breaks off is made good: after a pause the rest of the object is asked for, and taken only
- * if it is the rest of the same object (http_judge.c). Pauses grow and are random, so that a fleet
- * does not come back all at once; a server that names a time is heard. Attempts in a row that bring
- * nothing are counted and timed, and end it.
+ * What breaks off is made good: after a pause (http_retry.c) the rest of the object is asked for,
+ * and taken only if it is the rest of the same object (http_judge.c).
  *
  * Bytes beyond the announced size are an error as soon as the first of them arrives. The URL is
  * secret and stays out of every message, and so does every word of the server's.
  */
-#define _GNU_SOURCE /* getrandom */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
+#include <strings.h>
 #include <time.h>
 
 #include "http_source.h"
@@ -24,9 +21,7 @@
 #define SPILL_SIZE ((size_t)256 << 10)
 #define POLL_MS 100 /* bounds how long a cancel goes unnoticed */
 #define MAX_NAP_US 50000L
-#define PROGRESS_BYTES (64U << 10) /* fewer do not count as progress of an attempt */
 #define MAX_HEADER_BYTES ((size_t)128 << 10)
-#define MAX_RETRY_AFTER_MS ((uint64_t)24 * 3600 * 1000)
 
 /* --- libcurl's callbacks ---------------------------------------------------------------------- */
 
@@ -66,6 +61,10 @@ static size_t take(char *bytes, size_t one, size_t len, void *context)
 			 (unsigned long long)http->base.size);
 		return 0;
 	}
+	if (http->answer_end && len > http->answer_end - http->received) {
+		upd_fail(&http->refusal, UPD_AGAIN, "the server sends more than the part it told");
+		return 0;
+	}
 	now = len < http->room ? len : http->room;
 	if (len - now > SPILL_SIZE)
 		return 0; /* libcurl's buffer is smaller; never reached */
@@ -77,6 +76,24 @@ static size_t take(char *bytes, size_t one, size_t len, void *context)
 	http->received += len;
 	upd_http_pay(http, len);
 	return len;
+}
+
+/* Once a request has gone by https, none for the same object goes in the open. */
+static int before_request(void *context, char *peer, char *own, int peer_port, int own_port)
+{
+	struct http_source *http = context;
+	const char *scheme = NULL;
+
+	(void)peer;
+	(void)own;
+	(void)peer_port;
+	(void)own_port;
+	curl_easy_getinfo(http->easy, CURLINFO_SCHEME, &scheme);
+	if (!scheme || strcasecmp(scheme, "https") == 0)
+		http->is_secure = 1;
+	else if (http->is_secure)
+		upd_fail(&http->refusal, UPD_SCHEME, "a redirect leads from https to http");
+	return http->refusal.status ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
 }
 
 /* --- one connection --------------------------------------------------------------------------- */
@@ -96,7 +113,9 @@ static int ask(struct http_source *http, struct upd_error *reterr)
 			return upd_fail(reterr, UPD_RESOURCES, "no memory");
 	}
 	http->asked = http->received;
-	http->is_judged = http->is_paused = http->is_done = 0;
+	http->asked_ms = upd_http_now_ms();
+	http->answer_end = 0;
+	http->is_judged = http->is_paused = http->is_done = http->is_secure = 0;
 	http->header_bytes = 0;
 	http->retry_after_ms = 0;
 	http->refusal = (struct upd_error){ 0 };
@@ -174,7 +193,8 @@ static int run(struct http_source *http, struct upd_error *reterr)
 		}
 		if (http->is_paused) {
 			http->is_paused = 0;
-			curl_easy_pause(http->easy, CURLPAUSE_CONT);
+			http->result = curl_easy_pause(http->easy, CURLPAUSE_CONT);
+			http->is_done = http->result != CURLE_OK;
 		}
 		status = turn(http, reterr);
 		at_ms = upd_http_now_ms();
@@ -186,20 +206,6 @@ static int run(struct http_source *http, struct upd_error *reterr)
 }
 
 /* --- again ------------------------------------------------------------------------------------ */
-
-/* Exponential, with full jitter. */
-static uint64_t backoff_ms(const struct http_source *http)
-{
-	uint64_t longest = http->backoff_ms, random = 0;
-
-	for (unsigned i = 1; i < http->failures && longest < http->backoff_limit_ms; i++)
-		longest *= 2;
-	if (longest > http->backoff_limit_ms)
-		longest = http->backoff_limit_ms;
-	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != (ssize_t)sizeof(random))
-		random = (uint64_t)upd_http_now_ms(); /* it spreads load and guards nothing */
-	return random % (longest + 1);
-}
 
 static int wait_ms(const struct http_source *http, uint64_t ms, struct upd_error *reterr)
 {
@@ -214,30 +220,11 @@ static int wait_ms(const struct http_source *http, uint64_t ms, struct upd_error
 	return 0;
 }
 
-/* How long to wait before the next attempt; negative status: there is none. */
-static int next_pause(struct http_source *http, uint64_t *ret_ms, const struct upd_error *error)
-{
-	if (http->received - http->failures_at >= PROGRESS_BYTES)
-		http->failures = 0;
-	if (http->failures++ == 0)
-		http->failing_since_ms = upd_http_now_ms();
-	http->failures_at = http->received;
-	*ret_ms = backoff_ms(http);
-	if (http->retry_after_ms > *ret_ms)
-		*ret_ms = http->retry_after_ms;
-	if (http->failures >= http->attempts || *ret_ms > MAX_RETRY_AFTER_MS)
-		return error->status;
-	if (http->retry_time_ms &&
-	    (uint64_t)(upd_http_now_ms() - http->failing_since_ms) + *ret_ms > http->retry_time_ms)
-		return error->status;
-	return 0;
-}
-
 /* After a failure: begin another attempt, or keep the failure as the last one. */
 static int again(struct http_source *http, struct upd_error *reterr)
 {
-	uint64_t pause_ms;
-	int status = next_pause(http, &pause_ms, reterr);
+	uint64_t pause_ms = 0;
+	int status = upd_http_next_pause(http, &pause_ms, reterr);
 
 	if (status != 0)
 		return status;
@@ -266,7 +253,7 @@ static int http_read(struct upd_source *source, unsigned char *buf, size_t len, 
 	drain_spill(http);
 	while (status == 0 && http->room > 0 && !http->is_ended) {
 		status = run(http, reterr);
-		if (status == UPD_TRANSPORT)
+		if (status == UPD_TRANSPORT && !http->is_hopeless)
 			status = again(http, reterr);
 	}
 	if (status != 0 && reterr->http_status == 0)
@@ -314,12 +301,19 @@ static void initialise(void)
 
 static CURLcode configure(struct http_source *http, const struct upd_options *options)
 {
-	const char *schemes = http->allows_plaintext ? "http,https" : "https";
 	CURL *easy = http->easy;
 	CURLcode code = curl_easy_setopt(easy, CURLOPT_URL, options->source);
 
 #define SET(option, value) code = code ? code : curl_easy_setopt(easy, option, value)
-	SET(CURLOPT_PROTOCOLS_STR, schemes); /* of redirects too */
+#if LIBCURL_VERSION_NUM >= 0x075500
+	SET(CURLOPT_PROTOCOLS_STR, http->allows_plaintext ? "http,https" : "https");
+#else
+	SET(CURLOPT_PROTOCOLS,
+	    http->allows_plaintext ? CURLPROTO_HTTP | CURLPROTO_HTTPS : CURLPROTO_HTTPS);
+#endif
+	SET(CURLOPT_PREREQFUNCTION, before_request); /* of redirects too, like the line before */
+	SET(CURLOPT_PREREQDATA, http);
+	SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1); /* a later one wins nothing here */
 	SET(CURLOPT_FOLLOWLOCATION, 1L);
 	SET(CURLOPT_MAXREDIRS, (long)options->max_redirects);
 	SET(CURLOPT_NOSIGNAL, 1L);
@@ -342,6 +336,7 @@ static CURLcode configure(struct http_source *http, const struct upd_options *op
 	}
 	SET(CURLOPT_SSLCERT, options->client_cert);
 	SET(CURLOPT_SSLKEY, options->client_key);
+	SET(CURLOPT_KEYPASSWD, ""); /* or libcrypto would ask for it at the terminal, for ever */
 #undef SET
 	return code;
 }

@@ -23,6 +23,12 @@ _HEADERS = (
     "libcurl4",
     "libssl-dev",
     "libssl3",
+    "zlib1g-dev",
+    "zlib1g",
+    "liblzma-dev",
+    "liblzma5",
+    "libzstd-dev",
+    "libzstd1",
 )
 
 
@@ -74,9 +80,10 @@ def wheel(target: Target) -> Path:
             # what the libraries need in turn is the device's to have, and not in the tree
             "LDFLAGS": f"-L{tree}/usr/lib/{target.triplet} -Wl,--allow-shlib-undefined",
             "UPDATER_WERROR": "1",
+            "UPDATER_DECODERS": "gzip,xz,zstd",
         }
         run(sys.executable, "setup.py", "-q", "bdist_wheel", "-d", place, cwd=copy, env=environment)
         shutil.rmtree(copy)
 
-    inputs = (target, tree.parent.name, names, *files, 3)
+    inputs = (target, tree.parent.name, names, *files, 4)
     return next(cached(f"wheel-{target.debian}", inputs, build).glob("*.whl"))

@@ -513,7 +513,7 @@ def test_a_url_that_expires_in_the_middle_can_be_replaced(
 ) -> None:
     """It is told as such, and a fresh URL of the same object goes on where the old one ended."""
     web.put({"old": source, "fresh": source})
-    web.bytes_per_s = 40.0 * MIB
+    web.bytes_per_s = 20.0 * MIB
     address = f"http://127.0.0.1:{web.port}"
     request = replace(
         request_for(f"{address}/old", device), attempts=2, checkpoint=str(tmp_path / "checkpoint")

@@ -91,6 +91,8 @@ static int step(struct upd_decoder *decoder, struct upd_decoder_io *io, int is_l
 	is_counting = 0;
 	if (status == UPD_MORE && io->in_len > 0 && io->out_room > 0)
 		broken("it wants neither input nor room");
+	if (status == UPD_MORE && is_last && io->out_room > 0)
+		broken("it wants more than there is");
 	if (status == UPD_DONE && (io->in_len > 0 || !is_last))
 		broken("it is done before the end");
 	if (status < 0 && (error.status != status || error.message[0] == '\0'))

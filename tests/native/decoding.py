@@ -132,7 +132,9 @@ def ask(
     sizes = (",".join(map(str, each)) for each in pieces)
     words = [str(program or driver()), what, "/dev/stdin", str(memory), *sizes]
     environment = os.environ | {"ASAN_OPTIONS": "detect_leaks=1"}
-    done = subprocess.run(words, input=packed, capture_output=True, env=environment, check=False)
+    done = subprocess.run(
+        words, input=packed, capture_output=True, env=environment, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr.decode()
     return done
 

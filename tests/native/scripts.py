@@ -3,7 +3,8 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from itertools import chain, count, repeat
+from itertools import chain, repeat
+from typing import Any
 
 from hostile import RESET, HostileServer, Script, answer, begin
 from sanitized import IMAGE, Outcome, Slot, Status
@@ -17,7 +18,7 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 ETAG = 'ETag: "one"'
 SECRET = "user:sEcReT@"
 SOON_S = 3.0  # the driver's stall time-out is 0.4 s
-AGAIN = {"attempts": 3, "backoff_ms": 20, "backoff_limit_ms": 50}
+AGAIN: dict[str, Any] = {"attempts": 3, "backoff_ms": 20, "backoff_limit_ms": 50}
 
 
 def said(*pieces: bytes) -> Script:
@@ -59,8 +60,22 @@ def status(line: str, *headers: str) -> Script:
 
 def in_turn(*scripts: Script) -> Script:
     """Return a script for each request in turn, the last one for all that follow."""
-    n = count()
-    return lambda request: scripts[min(next(n), len(scripts) - 1)](request)
+    left = chain(scripts, repeat(scripts[-1]))
+
+    def script(request: bytes) -> Iterable[bytes]:
+        return next(left)(request)
+
+    return script
+
+
+def timed(script: Script, times: list[float]) -> Script:
+    """Return *script*, and let it write down when it was asked."""
+
+    def noting(request: bytes) -> Iterable[bytes]:
+        times.append(time.monotonic())
+        return script(request)
+
+    return noting
 
 
 def cut(script: Script, at: int, end: bytes = b"") -> Script:
@@ -102,9 +117,7 @@ def rest(
         told = f"bytes {at}-{len(image) - 1}/{len(image)}" if says is None else says
         more = [f"Content-Range: {told}"] if told else []
         body = image[at:]
-        return answer(
-            body[:sends], *headers, *more, status="206 Partial Content", length=len(body)
-        )
+        return answer(body[:sends], *headers, *more, status="206 Partial Content", length=len(body))
 
     return script
 
@@ -115,7 +128,7 @@ def reset_after(script: Script) -> Script:
 
 
 def fetch(
-    slot: Slot, server: HostileServer, script: Script, within_s: float = SOON_S, **more: object
+    slot: Slot, server: HostileServer, script: Script, within_s: float = SOON_S, **more: Any
 ) -> Outcome:
     """Fetch from *script*, and hold what every run must hold."""
     url = server.url("/f.img", script, SECRET) + "?sign=sEcReT"

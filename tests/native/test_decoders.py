@@ -53,9 +53,9 @@ def test_what_was_packed_comes_out(packer: str, image: str) -> None:
 SIZES = st.lists(st.integers(0, 9) | st.integers(0, 5000), min_size=1, max_size=5).filter(any)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
-    packer=st.sampled_from(["gzip -9", "gzip, a name", "xz, small blocks", "zstd, a size"]),
+    packer=st.sampled_from(["gzip -9", "gzip, a name", "xz, small blocks", "zstd, no checksum"]),
     pieces=st.tuples(SIZES, SIZES),
     count=st.integers(1, 3),
 )

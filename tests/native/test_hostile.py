@@ -6,8 +6,10 @@ the URL and none of the server's, and leaves nothing that boots.
 """
 
 import gzip
+import hashlib
 from collections.abc import Iterable
 from itertools import chain
+from typing import Any
 
 import pytest
 from hostile import HostileServer, Script, answer, header
@@ -114,9 +116,7 @@ HOLDING: dict[str, Script] = {
     "trailers without end": for_ever(
         CHUNKED, *chunks(IMAGE, BUFFER), b"0\r\n", then=b"X: y\r\n" * 1000
     ),
-    "interim answers without end": for_ever(
-        then=b"HTTP/1.1 100 Continue\r\nX: y\r\n\r\n" * 500
-    ),
+    "interim answers without end": for_ever(then=b"HTTP/1.1 100 Continue\r\nX: y\r\n\r\n" * 500),
     "a chunk's extension without end": for_ever(CHUNKED + b"1;", then=b"z" * BUFFER),
 }
 UNAVAILABLE: dict[str, Script] = {
@@ -163,6 +163,46 @@ def test_whatever_a_server_does_the_engine_ends_and_says_what_it_was(
 ) -> None:
     """One row is one server."""
     outcome = fetch(slot, server, script)
+    assert (outcome.status, outcome.message) == (expected, outcome.message)
+
+
+SHA256 = hashlib.sha256(IMAGE).hexdigest()
+UNANNOUNCED: dict[str, tuple[Script, dict[str, str | None], Status]] = {
+    "a length": (WHOLE["a length"], {"md5": None}, Status.DONE),
+    "chunks": (WHOLE["chunks"], {"md5": None}, Status.DONE),
+    "the connection's end, an MD5": (WHOLE["the connection's end"], {}, Status.DONE),
+    "the connection's end, a SHA-256": (
+        WHOLE["the connection's end"], {"md5": None, "sha256": SHA256}, Status.DONE,
+    ),
+    "the connection's end, a SHA-256 only asked for": (
+        WHOLE["the connection's end"], {"md5": None, "sha256": ""}, Status.TRANSPORT,
+    ),
+    "the connection's end, no digest": (
+        WHOLE["the connection's end"], {"md5": None}, Status.TRANSPORT,
+    ),
+    "an end of the connection that is too soon": (said(UNSIZED, IMAGE[:-1]), {}, Status.DIGEST),
+    "chunks without an end": (
+        lambda _: chain([CHUNKED], chunks(IMAGE, BUFFER)), {"md5": None}, Status.TRANSPORT,
+    ),
+    "a length that lies": (said(SIZED, IMAGE[:-1]), {"md5": None}, Status.TRANSPORT),
+    "nothing": (lambda _: answer(b""), {"md5": None}, Status.LENGTH),
+    "more than the slot holds": (
+        lambda _: chain([CHUNKED], chunks(IMAGE * 2, BUFFER), [LAST]), {"md5": None}, Status.SPACE,
+    ),
+    "more than the slot holds, said at once": (
+        lambda _: answer(IMAGE, length=1 << 40), {"md5": None}, Status.SPACE,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("script", "more", "expected"), UNANNOUNCED.values(), ids=UNANNOUNCED.keys()
+)
+def test_the_server_may_be_the_first_to_say_how_long_it_is(
+    slot: Slot, server: HostileServer, script: Script, more: dict[str, Any], expected: Status
+) -> None:
+    """If it does not say so either, a digest must tell whether that was all."""
+    outcome = fetch(slot, server, script, size=0, **more)
     assert (outcome.status, outcome.message) == (expected, outcome.message)
 
 
@@ -254,7 +294,9 @@ def test_a_cancel_does_not_wait_for_the_server(
 def test_a_failing_medium_does_not_wait_for_the_server(slot: Slot, server: HostileServer) -> None:
     """The first failure ends the transfer too, although the server says nothing any more."""
     script = for_ever(SIZED, IMAGE[:-1], then=b"")
-    assert fetch(slot, server, script, stall_timeout_ms=60000, fault="write:2:5").status == Status.IO
+    assert (
+        fetch(slot, server, script, stall_timeout_ms=60000, fault="write:2:5").status == Status.IO
+    )
 
 
 def bursts(_: bytes) -> Iterable[bytes]:

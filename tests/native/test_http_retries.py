@@ -2,6 +2,7 @@
 """When the engine tries again, how long it waits, and when it stops, under AddressSanitizer."""
 
 import time
+from collections.abc import Iterable
 from email.utils import formatdate
 from itertools import chain, pairwise, repeat
 
@@ -21,6 +22,7 @@ from scripts import (
     said,
     slowly,
     status,
+    timed,
     whole,
 )
 
@@ -138,73 +140,57 @@ def test_time_counts_from_the_last_progress(slot: Slot, server: HostileServer) -
     assert time.monotonic() - began_s > 2
 
 
-def arrivals(slot: Slot, server: HostileServer, script: Script, **more: object) -> list[float]:
-    """Fetch in vain, and return when each connection was made."""
-    times: list[float] = []
-
-    def timed(request: bytes) -> list[bytes]:
-        times.append(time.monotonic())
-        return list(script(request))
-
-    outcome = fetch(slot, server, timed, within_s=9, **more)
-    assert outcome.status == Status.TRANSPORT
-    return times
-
-
 def test_pauses_are_random_and_no_longer_than_they_may_be(
     slot: Slot, server: HostileServer
 ) -> None:
     """Full jitter, so that a fleet does not come back all at once; the longest doubles."""
     orders = {"attempts": 12, "backoff_ms": 100, "backoff_limit_ms": 400}
-    times = arrivals(slot, server, said(), **orders)
+    times: list[float] = []
+    outcome = fetch(slot, server, timed(said(), times), within_s=9, **orders)
+    assert outcome.status == Status.TRANSPORT
     pauses = [later - earlier for earlier, later in pairwise(times)]
     for n, pause in enumerate(pauses):
-        assert pause < min(0.1 * 2**n, 0.4) + 0.15
+        assert pause < min(0.1 * 2**n, 0.4) + 0.3
     assert max(pauses) > 2 * min(pauses)
 
 
-AFTER: dict[str, tuple[str, float, float]] = {
-    "a second": ("1", 0.95, 2.5),
-    "a second among blanks": (" 1 ", 0.95, 2.5),
-    "none": ("0", 0, 0.5),
-    "no number": ("soon", 0, 0.5),
-    "a number below zero": ("-1", 0, 0.5),
-    "half a second, which HTTP does not know": ("0.5", 0, 0.5),
-    "a number and more": ("1 hour", 0, 0.5),
-    "nothing": ("", 0, 0.5),
-    "a date that is past": ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0.5),
-    "a date that is none": ("Wed, 99 Oct 2015 99:28:00 GMT", 0, 0.5),
+AFTER: dict[str, tuple[str, bool]] = {
+    "a second": ("1", True),
+    "a second among blanks": (" 1 ", True),
+    "none": ("0", False),
+    "no number": ("soon", False),
+    "a number below zero": ("-1", False),
+    "half a second, which HTTP does not know": ("0.5", False),
+    "a number and more": ("1 hour", False),
+    "nothing": ("", False),
+    "a date that is past": ("Wed, 21 Oct 2015 07:28:00 GMT", False),
+    "a date that is none": ("Wed, 99 Oct 2015 99:28:00 GMT", False),
 }
 
 
 @pytest.mark.parametrize("line", ["503 Later", "429 Slowly"])
-@pytest.mark.parametrize(("value", "least_s", "most_s"), AFTER.values(), ids=AFTER.keys())
+@pytest.mark.parametrize(("value", "waits"), AFTER.values(), ids=AFTER.keys())
 def test_a_server_that_names_a_time_is_heard(
-    slot: Slot, server: HostileServer, line: str, value: str, least_s: float, most_s: float
+    slot: Slot, server: HostileServer, line: str, value: str, *, waits: bool
 ) -> None:
     """What makes no sense is as if it were not there."""
+    times: list[float] = []
     script = in_turn(status(line, f"Retry-After: {value}"), whole(ETAG))
-    began_s = time.monotonic()
-    assert fetch(slot, server, script, **AGAIN).status == Status.DONE
-    assert least_s <= time.monotonic() - began_s < most_s + 0.5
+    assert fetch(slot, server, timed(script, times), **AGAIN).status == Status.DONE
+    assert (times[1] - times[0] > 0.95) == waits
 
 
 def test_a_date_is_heard(slot: Slot, server: HostileServer) -> None:
     """As HTTP writes it, by this device's clock, in the middle of the object too."""
     times: list[float] = []
 
-    def later(request: bytes) -> object:
-        times.append(time.time())
+    def later(request: bytes) -> Iterable[bytes]:
         value = formatdate(time.time() + 2, usegmt=True)
         return status("503 Later", f"Retry-After: {value}")(request)
 
-    def there(request: bytes) -> object:
-        times.append(time.time())
-        return rest(ETAG)(request)
-
-    script = in_turn(whole(ETAG, sends=99_999), later, there)
-    assert fetch(slot, server, script, within_s=4, **AGAIN).status == Status.DONE
-    assert 0.9 < times[1] - times[0] < 2.5  # a date has no fractions
+    script = in_turn(whole(ETAG, sends=99_999), later, rest(ETAG))
+    assert fetch(slot, server, timed(script, times), within_s=4, **AGAIN).status == Status.DONE
+    assert 0.9 < times[2] - times[1] < 2.5  # a date has no fractions
 
 
 TOO_LONG: dict[str, tuple[str, int]] = {
@@ -279,7 +265,7 @@ def test_a_bandwidth_is_kept(slot: Slot, server: HostileServer, bandwidth: int) 
     took_s = time.monotonic() - began_s
     assert (outcome.status, outcome.message) == (Status.DONE, "")
     expected_s = len(image) / bandwidth
-    assert 0.85 * expected_s < took_s < 1.15 * expected_s + 0.2
+    assert 0.85 * expected_s < took_s < 1.15 * expected_s + 0.3
 
 
 def test_a_server_that_is_not_there_is_asked_for_in_vain(slot: Slot) -> None:

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: MIT
 """The engine's TLS, under AddressSanitizer and UBSan: whom it trusts, and that it stays there."""
 
-import datetime
+import datetime as dt
 import ssl
 import subprocess
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hostile import HostileServer, answer
 from sanitized import IMAGE, Slot, Status
-from scripts import AGAIN, ETAG, in_turn, reset_after, rest, whole
-
+from scripts import AGAIN, ETAG, in_turn, redirect, reset_after, rest, whole
 
 AUTHORITY = """
 [ca]
@@ -38,7 +38,7 @@ def command(folder: Path, words: str) -> None:
 
 
 def issue(folder: Path, name: str, address: str, days: tuple[int, int] = (-1, 2)) -> None:
-    """Make a key and a certificate that signs itself, valid from and until so many days from now."""
+    """Make a key and a certificate that signs itself, valid between these days from now."""
     (folder / "authority").write_text(AUTHORITY)
     (folder / "index").write_text("")
     command(
@@ -47,8 +47,8 @@ def issue(folder: Path, name: str, address: str, days: tuple[int, int] = (-1, 2)
         f"-out {name}.request -subj /CN={name} -addext subjectAltName=IP:{address} "
         "-config authority",
     )
-    now = datetime.datetime.now(datetime.UTC)
-    begin, end = (f"{now + datetime.timedelta(n):%Y%m%d%H%M%SZ}" for n in days)
+    now = dt.datetime.now(dt.UTC)
+    begin, end = (f"{now + dt.timedelta(n):%Y%m%d%H%M%SZ}" for n in days)
     command(
         folder,
         f"openssl ca -batch -notext -selfsign -config authority -in {name}.request "
@@ -151,30 +151,24 @@ def demanding(folder: Path) -> Iterator[HostileServer]:
         yield serving
 
 
-CLIENTS: dict[str, tuple[str | None, str | None, Status]] = {
-    "its own": ("client.pem", "client.key", Status.DONE),
-    "none": (None, None, Status.TRANSPORT),
-    "an unknown one": ("unknown.pem", "unknown.key", Status.TRANSPORT),
-    "one with another key": ("client.pem", "unknown.key", Status.TRANSPORT),
-    "one without its key": ("client.pem", None, Status.TRANSPORT),
-    "one that is not there": ("nowhere.pem", "nowhere.key", Status.TRANSPORT),
-    "one that is none": ("authority", "authority", Status.TRANSPORT),
+CLIENTS: dict[str, tuple[tuple[str, ...], Status]] = {
+    "its own": (("client.pem", "client.key"), Status.DONE),
+    "none": ((), Status.TRANSPORT),
+    "an unknown one": (("unknown.pem", "unknown.key"), Status.TRANSPORT),
+    "one with another key": (("client.pem", "unknown.key"), Status.TRANSPORT),
+    "one without its key": (("client.pem",), Status.TRANSPORT),
+    "one that is not there": (("nowhere.pem", "nowhere.key"), Status.TRANSPORT),
+    "one that is none": (("authority", "authority"), Status.TRANSPORT),
 }
 
 
-@pytest.mark.parametrize(("cert", "key", "expected"), CLIENTS.values(), ids=CLIENTS.keys())
+@pytest.mark.parametrize(("names", "expected"), CLIENTS.values(), ids=CLIENTS.keys())
 def test_a_server_may_demand_a_certificate_of_the_device(
-    slot: Slot,
-    demanding: HostileServer,
-    folder: Path,
-    cert: str | None,
-    key: str | None,
-    expected: Status,
+    slot: Slot, demanding: HostileServer, folder: Path, names: tuple[str, ...], expected: Status
 ) -> None:
     """With the right one the image arrives, and with any other nothing does."""
-    orders: dict[str, object] = {"ca_file": folder / "strict.pem"}
-    orders["client_cert"] = folder / cert if cert else None
-    orders["client_key"] = folder / key if key else None
+    orders: dict[str, Any] = {"ca_file": folder / "strict.pem"}
+    orders |= zip(("client_cert", "client_key"), [folder / name for name in names], strict=False)
     demanding.requests.clear()
     outcome = slot.fill(source=url(demanding), **orders)
     assert outcome.status == expected
@@ -221,7 +215,21 @@ def test_https_is_not_left_again(
     """A redirect from https to http is refused, also where plaintext is allowed."""
     there = url(server)
     here = secure.url("/down", lambda _: answer(b"", f"Location: {there}", status="302 Found"))
-    assert slot.fill(source=here, ca_file=folder / "good.pem", allow_plaintext=1).status == Status.SCHEME
+    outcome = slot.fill(source=here, ca_file=folder / "good.pem", allow_plaintext=1)
+    assert outcome.status == Status.SCHEME
+
+
+def test_https_is_not_left_in_the_middle(
+    slot: Slot, secure: HostileServer, server: HostileServer, folder: Path
+) -> None:
+    """Nor is it for the rest of an object, and what came before does not boot."""
+    there = server.url("/rest", rest(ETAG))
+    here = secure.url("/middle", in_turn(whole(ETAG, sends=400_000), redirect(there)))
+    server.requests.clear()
+    outcome = slot.fill(source=here, ca_file=folder / "good.pem", **AGAIN)
+    assert outcome.status == Status.SCHEME
+    assert server.requests == []
+    assert slot.is_blank()
 
 
 def test_http_may_lead_to_https(
@@ -230,7 +238,8 @@ def test_http_may_lead_to_https(
     """The other way round is fine."""
     there = url(secure)
     here = server.url("/up", lambda _: answer(b"", f"Location: {there}", status="302 Found"))
-    assert slot.fill(source=here, ca_file=folder / "good.pem", allow_plaintext=1).status == Status.DONE
+    outcome = slot.fill(source=here, ca_file=folder / "good.pem", allow_plaintext=1)
+    assert outcome.status == Status.DONE
 
 
 PERMISSIVE = """

@@ -116,9 +116,7 @@ def test_a_cancel_does_not_wait_for_standard_input(slot: Slot, length: int) -> N
     assert outcome.facts["close_ms"] < 500
 
 
-def test_standard_input_is_read_from_its_front_after_a_cut(
-    tmp_path: Path, engine: Path
-) -> None:
+def test_standard_input_is_read_from_its_front_after_a_cut(tmp_path: Path, engine: Path) -> None:
     """A checkpoint is of no use to a source that gives every byte once."""
     slot = Slot(tmp_path, engine, 10 * MIB)
     image = (IMAGE * 6)[: 9 * MIB]
@@ -269,6 +267,7 @@ def test_a_proxy_that_refuses_is_told(
     source = secure.url("/image", lambda _: answer(IMAGE))
     outcome = slot.fill(source=source, ca_file=tmp_path / "good.pem")
     assert outcome.status == Status.TRANSPORT
+    assert outcome.message == f"the proxy answered with status {line[:3]}"
     assert secure.requests == []
     assert slot.is_untouched()
 

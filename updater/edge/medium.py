@@ -128,24 +128,36 @@ def _related(number: int, sysfs: Path) -> Iterator[tuple[int, str]]:
     """Yield the device itself and its partitions."""
     yield number, ""
     for entry in sorted(_folder(sysfs, "block", number).glob("*/partition")):
-        major, minor = (entry.parent / "dev").read_text("ascii").split(":")
-        yield os.makedev(int(major), int(minor)), f"partition {entry.parent.name}"
+        for line in _lines(entry.parent / "dev"):
+            yield _number(line), f"partition {entry.parent.name}"
+
+
+def _number(text: str) -> int:
+    """Return the device number that the kernel writes as MAJOR:MINOR."""
+    major, minor = text.split(":")
+    return os.makedev(int(major), int(minor))
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a file of the kernel's; none if there is no such file, or no more."""
+    try:
+        return path.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return []
 
 
 def _uses(sysfs: Path, proc: Path) -> Mapping[int, str]:
     """Return what is mounted, swapped to, or looped over, by device number."""
     uses: dict[int, str] = {}
     for backing in sysfs.glob("block/loop*/loop/backing_file"):
-        with suppress(OSError):  # let go meanwhile
-            loop = backing.parts[-3]
-            _note(uses, backing.read_text("utf-8", "replace").strip(), f"in use by {loop}")
-    for line in (proc / "swaps").read_text("utf-8", "replace").splitlines()[1:]:
+        for line in _lines(backing):
+            _note(uses, line, f"in use by {backing.parts[-3]}")
+    for line in _lines(proc / "swaps")[1:]:
         _note(uses, _unescaped(line.split()[0]), "in use as swap space")
-    for line in (proc / "self/mountinfo").read_text("utf-8", "replace").splitlines():
+    for line in _lines(proc / "self/mountinfo"):
         words = line.split()
         use = f"mounted at {_unescaped(words[4])}"
-        major, minor = words[2].split(":")
-        uses.setdefault(os.makedev(int(major), int(minor)), use)
+        uses.setdefault(_number(words[2]), use)
         _note(uses, _unescaped(words[words.index("-") + 2]), use)  # btrfs numbers itself otherwise
     return uses
 

@@ -67,7 +67,7 @@ static int step(struct upd_decoder *decoder, struct upd_decoder_io *io, int is_l
 	status = decoder->ops->decode(decoder, io, is_last, &error);
 	is_counting = 0;
 	demand(status == UPD_DONE || status == UPD_MORE || status == UPD_FORMAT);
-	demand(status != UPD_MORE || io->in_len == 0 || io->out_room == 0);
+	demand(status != UPD_MORE || (io->in_len == 0 && !is_last) || io->out_room == 0);
 	demand(status != UPD_DONE || (io->in_len == 0 && is_last));
 	demand(status != UPD_FORMAT || (error.status == status && error.message[0] != '\0'));
 	return status;

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: MIT
+"""The tables: what was measured, each target beside it, and whether it is met."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import machine
+from bench.contenders import MD5, OFF, ON, PIPE, RAUC, SWUPDATE
+from bench.growth import Size, line
+from bench.plot import picture
+from bench.rounds import Round, ratio
+from bench.run import Run
+from bench.slow import Slow, unthrottled_cases
+from bench.sparing import Spared
+
+_BEGIN = "<!-- figures: written by the benchmark -->\n"
+_END = "<!-- end of figures -->\n"
+_ANON_LIMIT_MIB = 28
+_SPARED_LIMIT = 0.55
+_SLOW_LIMIT = 1.10
+
+
+@dataclass(frozen=True)
+class Figures:
+    """All that one run of the benchmark has measured."""
+
+    rounds: list[Round]
+    sizes: list[Size]
+    spared: list[Spared]
+    slow: list[Slow]
+    size_mib: int
+
+    def runs(self) -> list[Run]:
+        of_sizes = [run for size in self.sizes for run in (size.write, size.md5)]
+        return [run for taken in self.rounds for run in taken.values()] + of_sizes
+
+
+def text(figures: Figures) -> str:
+    """Return what stands between the page's marks."""
+    parts = [
+        _conditions(figures),
+        "### One GiB, in turn" if figures.size_mib == 1024 else f"### {figures.size_mib} MiB",
+        _contenders(figures),
+        "### Targets",
+        _targets(figures.rounds),
+        "### Growth and memory",
+        _growth(figures.sizes),
+        "### What is not written",
+        _spared(figures.spared),
+        "### Slow media and networks",
+        _slow(figures.slow),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def insert(page: Path, figures: Figures) -> None:
+    """Put *figures* between the page's two marks, its picture beside it; leave the rest alone."""
+    before, _, rest = page.read_text().partition(_BEGIN)
+    after = rest.partition(_END)[2]
+    page.write_text(f"{before}{_BEGIN}\n{text(figures)}\n{_END}{after}")
+    page.with_suffix(".svg").write_text(_picture(figures))
+
+
+def _picture(figures: Figures) -> str:
+    names = [MD5, OFF, ON, PIPE, SWUPDATE, RAUC]
+    bars = [
+        (name.replace("`", ""), _median(figures.rounds, name), name in {OFF, ON}) for name in names
+    ]
+    lines = [
+        (ON.replace("`", ""), [(s.mib / 1024, s.write.wall_s) for s in figures.sizes]),
+        (MD5.replace("`", ""), [(s.mib / 1024, s.md5.wall_s) for s in figures.sizes]),
+    ]
+    return picture(bars, lines)
+
+
+def _conditions(figures: Figures) -> str:
+    runs = figures.runs()
+    noisy = [run for run in runs if machine.is_noisy(run)]
+    worst = max(run.others for run in runs)
+    mean = statistics.fmean(run.others for run in runs)
+    noise = f"{len(noisy)} of {len(runs)} runs stayed noisier than a twentieth of a processor"
+    peers = ", ".join(
+        f"{name} {machine.version(name)}" for name in ("swupdate", "rauc", "nginx", "openssl")
+    )
+    return "\n".join([
+        f"- machine: {machine.description()}",
+        "- image: random bytes in memory (tmpfs), from nginx on the loopback; medium: a loop",
+        "  device on tmpfs, which every contender must have left with the image",
+        f"- {len(figures.rounds)} rounds, contenders in turn, medians; {peers}",
+        f"- noise: {noise}; others used {mean:.2f} processors on average, {worst:.2f} at most",
+        "- command: `make bench`",
+    ])  # fmt: skip
+
+
+def _contenders(figures: Figures) -> str:
+    rows = []
+    for name in figures.rounds[0]:
+        runs = [taken[name] for taken in figures.rounds]
+        walls = [run.wall_s for run in runs]
+        median_s = statistics.median(walls)
+        rows.append((
+            name, f"{median_s:.2f}", f"{min(walls):.2f} to {max(walls):.2f}",
+            f"{figures.size_mib / median_s:.0f}", f"{ratio(figures.rounds, name, MD5):.2f}",
+            f"{statistics.median(run.cpu_s for run in runs):.2f}",
+        ))  # fmt: skip
+    return _table(("", "wall s", "range s", "MiB/s", "of `openssl md5`", "CPU s"), rows)
+
+
+def _targets(rounds: list[Round]) -> str:
+    return _table(
+        ("", "target", "read-back off", "met", "read-back on", "met"),
+        [
+            _at_most("time, of `openssl md5`", 1.05, _first(rounds, OFF), None),
+            _at_most("the same with read-back", 1.25, None, _first(rounds, ON)),
+            _at_least(f"times faster than {PIPE}", 1.5, rounds, PIPE),
+            _at_least("times faster than swupdate", 1.5, rounds, SWUPDATE),
+            _at_least("times faster than rauc", 2.0, rounds, RAUC),
+            _less_cpu("CPU, of swupdate's", rounds, SWUPDATE),
+            _less_cpu("CPU, of rauc's", rounds, RAUC),
+        ],
+    )
+
+
+def _first(rounds: list[Round], name: str) -> float:
+    return ratio(rounds, name, MD5)
+
+
+def _at_most(
+    name: str, limit: float, off: float | None, on: float | None, sign: str = "≤"
+) -> tuple[str, ...]:
+    cells = [
+        ("", "") if value is None else (f"{value:.2f}", _verdict(value <= limit))
+        for value in (off, on)
+    ]
+    return (name, f"{sign} {limit:.2f}", *cells[0], *cells[1])
+
+
+def _at_least(name: str, limit: float, rounds: list[Round], peer: str) -> tuple[str, ...]:
+    off, on = ratio(rounds, peer, OFF), ratio(rounds, peer, ON)
+    cells = (f"{off:.2f}", _verdict(off >= limit), f"{on:.2f}", _verdict(on >= limit))
+    return (name, f"≥ {limit:.1f}", *cells)
+
+
+def _less_cpu(name: str, rounds: list[Round], peer: str) -> tuple[str, ...]:
+    off, on = (ratio(rounds, ours, peer, of_cpu=True) for ours in (OFF, ON))
+    return _at_most(name, 1.0, off, on, "<")
+
+
+def _growth(sizes: list[Size]) -> str:
+    rows = [
+        (
+            str(size.mib), f"{size.write.wall_s:.2f}", f"{size.write.cpu_s:.2f}",
+            f"{size.md5.wall_s:.2f}", *_memory(size),
+        )
+        for size in sizes
+    ]  # fmt: skip
+    base_s, slope_s, distance = line(sizes)
+    anon = max(size.memory.anon for size in sizes if size.memory)
+    names = ("MiB", f"{ON} s", "CPU s", f"{MD5} s", "RssAnon MiB", "RSS MiB", "PSS MiB")
+    return "\n".join([
+        _table(names, rows),
+        "",
+        f"{base_s:.2f} s and {slope_s:.2f} s per GiB; the sizes between lie within"
+        f" {distance:.0%} of that line.",
+        f"Private memory peaked at {anon:.1f} MiB, Python included; target: ≤ {_ANON_LIMIT_MIB};"
+        f" met: {_verdict(anon <= _ANON_LIMIT_MIB)}.",
+    ])  # fmt: skip
+
+
+def _memory(size: Size) -> Iterable[str]:
+    peaks = size.memory
+    return (f"{peaks.anon:.1f}", f"{peaks.rss:.1f}", f"{peaks.pss:.1f}") if peaks else ("",) * 3
+
+
+def _spared(spared: list[Spared]) -> str:
+    rows = [
+        (each.name, f"{each.written:.3f}", f"≤ {_SPARED_LIMIT}",
+         _verdict(each.written <= _SPARED_LIMIT), each.how)
+        for each in spared
+    ]  # fmt: skip
+    return _table(("256 MiB", "written, of the image", "target", "met", "counted"), rows)
+
+
+def _slow(cases: list[Slow]) -> str:
+    rows = [
+        (
+            case.name, f"{case.alone_s:.2f}", f"{case.wall_s:.2f}",
+            f"{case.wall_s / case.alone_s:.2f}", f"≤ {_SLOW_LIMIT:.2f}",
+            _verdict(case.wall_s <= case.alone_s * _SLOW_LIMIT),
+        )
+        for case in cases
+    ]  # fmt: skip
+    table = _table(("256 MiB", "slowest stage alone s", "whole s", "ratio", "target", "met"), rows)
+    return f"{table}\n{missing}" if (missing := unthrottled_cases()) else table
+
+
+def _median(rounds: list[Round], name: str) -> float:
+    return statistics.median(taken[name].wall_s for taken in rounds)
+
+
+def _verdict(is_met: bool) -> str:
+    return "yes" if is_met else "**no**"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    align = ["---", *("--:" for _ in head[1:])]
+    lines = [[_cell(cell) for cell in row] for row in (head, *rows)]
+    lines.insert(1, align)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _cell(cell: str) -> str:
+    return cell.replace("|", "\\|")
