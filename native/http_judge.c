@@ -280,6 +280,9 @@ int upd_http_judge_end(struct http_source *http, struct upd_error *reterr)
 	}
 	if (http->result != CURLE_OK && !upd_http_is_refused(http))
 		return judge_failure(http, reterr);
+	/* to libcurl an answer that breaks off in its headers is one without the rest of them */
+	if (!http->has_headers && !upd_http_is_refused(http))
+		return upd_fail(reterr, UPD_TRANSPORT, "the answer broke off in its headers");
 	if (!http->is_judged)
 		status = upd_http_judge_answer(http, reterr);
 	if (status != 0 || http->is_ended)

@@ -37,6 +37,7 @@ struct http_source {
 	uint64_t answer_end; /* where in the object its answer ends at the latest; 0: not known */
 	int64_t asked_ms;    /* when it was begun */
 	int is_hopeless;     /* another attempt would get the same */
+	int has_headers;     /* all of its last answer's */
 	size_t header_bytes; /* of all its answers, with interim ones, redirects and trailers */
 	int is_paused;
 	int is_done;

@@ -16,7 +16,7 @@
 #include "source.h"
 
 #define UPD_THREADS 6U
-#define UPD_MARKS 16U
+#define UPD_MARKS 32U
 
 /* One running digest; judged when the last byte is in. */
 struct upd_digest {

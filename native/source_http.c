@@ -9,6 +9,8 @@
  * Bytes beyond the announced size are an error as soon as the first of them arrives. The URL is
  * secret and stays out of every message, and so does every word of the server's.
  */
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,8 +32,11 @@ static size_t take_header(char *bytes, size_t one, size_t len, void *context)
 {
 	struct http_source *http = context;
 
-	(void)bytes;
 	(void)one;
+	if (len > 0 && (bytes[0] == '\r' || bytes[0] == '\n'))
+		http->has_headers = 1; /* and if trailers follow, it still has */
+	else if (len >= 5 && memcmp(bytes, "HTTP/", 5) == 0)
+		http->has_headers = 0;
 	if (len > MAX_HEADER_BYTES - http->header_bytes) {
 		upd_fail(&http->refusal, UPD_TRANSPORT, "the server sends headers without end");
 		return 0;
@@ -116,6 +121,7 @@ static int ask(struct http_source *http, struct upd_error *reterr)
 	http->asked_ms = upd_http_now_ms();
 	http->answer_end = 0;
 	http->is_judged = http->is_paused = http->is_done = http->is_secure = 0;
+	http->has_headers = 0;
 	http->header_bytes = 0;
 	http->retry_after_ms = 0;
 	http->refusal = (struct upd_error){ 0 };
@@ -299,6 +305,20 @@ static void initialise(void)
 	curl_global_init(CURL_GLOBAL_DEFAULT);
 }
 
+/*
+ * What waits in the kernel has been paid for and is lost by a kill. 2 MiB are enough for 20 MiB/s
+ * over a round trip of 100 ms; a kernel that refuses costs nothing else.
+ */
+static int bound_socket(void *context, curl_socket_t fd, curlsocktype purpose)
+{
+	const int window = 2 << 20;
+
+	(void)context;
+	if (purpose == CURLSOCKTYPE_IPCXN)
+		setsockopt(fd, IPPROTO_TCP, TCP_WINDOW_CLAMP, &window, sizeof(window));
+	return CURL_SOCKOPT_OK;
+}
+
 static CURLcode configure(struct http_source *http, const struct upd_options *options)
 {
 	CURL *easy = http->easy;
@@ -317,6 +337,7 @@ static CURLcode configure(struct http_source *http, const struct upd_options *op
 	SET(CURLOPT_FOLLOWLOCATION, 1L);
 	SET(CURLOPT_MAXREDIRS, (long)options->max_redirects);
 	SET(CURLOPT_NOSIGNAL, 1L);
+	SET(CURLOPT_SOCKOPTFUNCTION, bound_socket);
 	SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
 	SET(CURLOPT_ACCEPT_ENCODING, "identity");
 	SET(CURLOPT_HTTP_CONTENT_DECODING, 0L); /* the digest covers what was sent */

@@ -3,7 +3,8 @@
 
 Headers and libraries come from a private tree of that architecture; nothing runs emulated. Each
 ``-dev`` package stands there with the shared library that its link points to: where that is
-missing, the linker takes the static archive beside it and says nothing.
+missing, or the link leads out of the tree, the linker takes the static archive beside it and says
+nothing.
 """
 
 import shutil
@@ -53,6 +54,14 @@ def sources() -> tuple[Path, ...]:
     return tuple(sorted(files))
 
 
+def _link_into(tree: Path, libraries: Path, place: Path) -> None:
+    """Fill *place* with the links among *libraries* that lead out of *tree*, leading into it."""
+    place.mkdir()
+    for link in libraries.glob("*.so"):
+        if link.is_symlink() and link.readlink().is_absolute():
+            (place / link.name).symlink_to(tree / link.readlink().relative_to("/"))
+
+
 def wheel(target: Target) -> Path:
     """Return the wheel for *target*; warnings are errors."""
     tree = debian.tree(f"headers-{target.debian}", target.debian, _HEADERS, closure=False)
@@ -67,7 +76,8 @@ def wheel(target: Target) -> Path:
         data = f"_sysconfigdata__{target.triplet}.py"
         (place / "config").mkdir()
         shutil.copy(tree / "usr/lib/python3.11" / data, place / "config" / data)
-        include = tree / "usr/include"
+        include, libraries = tree / "usr/include", tree / "usr/lib" / target.triplet
+        _link_into(tree, libraries, copy / "links")
         environment = {
             "PYTHONPATH": str(place / "config"),
             "_PYTHON_HOST_PLATFORM": target.platform,
@@ -78,12 +88,12 @@ def wheel(target: Target) -> Path:
                 f"-isystem {p}" for p in (include, include / "python3.11", include / target.triplet)
             ),
             # what the libraries need in turn is the device's to have, and not in the tree
-            "LDFLAGS": f"-L{tree}/usr/lib/{target.triplet} -Wl,--allow-shlib-undefined",
+            "LDFLAGS": f"-L{copy}/links -L{libraries} -Wl,--allow-shlib-undefined",
             "UPDATER_WERROR": "1",
             "UPDATER_DECODERS": "gzip,xz,zstd",
         }
         run(sys.executable, "setup.py", "-q", "bdist_wheel", "-d", place, cwd=copy, env=environment)
         shutil.rmtree(copy)
 
-    inputs = (target, tree.parent.name, names, *files, 4)
+    inputs = (target, tree.parent.name, names, *files, 5)
     return next(cached(f"wheel-{target.debian}", inputs, build).glob("*.whl"))

@@ -78,7 +78,7 @@ def test_each_missed_target_is_said_so(missed: page.Figures) -> None:
 def test_the_line_through_the_sizes() -> None:
     """Seconds at nothing, seconds per GiB, and how far the sizes between lie from them."""
     base, slope, distance = line(sizes())[:3]
-    assert (base, slope) == (pytest.approx(0.5), pytest.approx(1.25))
+    assert [base, slope] == pytest.approx([0.5, 1.25])
     assert distance == pytest.approx(0)
     bent = sizes()
     bent[2] = replace(bent[2], write=Run(3.5, 1.0))

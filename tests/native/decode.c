@@ -40,6 +40,7 @@ struct way {
 };
 
 static struct upd_error error;
+static int is_refused; /* by open */
 static uint64_t claimed;
 
 /* --- what the decoder and its library have allocated ------------------------------------------ */
@@ -141,6 +142,7 @@ static int decode(struct file in, const struct way *way, struct file *out)
 	held = 0;
 	most_held = 0;
 	claimed = 0;
+	is_refused = 1;
 	out->len = 0;
 	error = (struct upd_error){ 0 };
 	if (format == UPD_FORMAT_RAW)
@@ -150,6 +152,7 @@ static int decode(struct file in, const struct way *way, struct file *out)
 	is_counting = 0;
 	if (status != 0)
 		return status;
+	is_refused = 0;
 	claimed = decoder->image_size;
 	status = unpack(decoder, in, way, out);
 	is_counting = 1;
@@ -265,8 +268,8 @@ static int perform(const char *what, struct file in, const struct way *way, stru
 		return starve(in, way, out);
 	status = decode(in, way, out);
 	fwrite(out->bytes, 1, out->len, stdout);
-	fprintf(stderr, "%d %zu %llu %s\n", status, most_held, (unsigned long long)claimed,
-		error.message);
+	fprintf(stderr, "%d %d %zu %llu %s\n", status, is_refused, most_held,
+		(unsigned long long)claimed, error.message);
 	return 0;
 }
 

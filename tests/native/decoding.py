@@ -104,6 +104,7 @@ class Unpacked:
 
     image: bytes
     status: Status
+    is_refused: bool  # before the first byte was unpacked
     allocated: int
     claimed: int
     message: str
@@ -146,8 +147,8 @@ def unpack(
     program: Path | None = None,
 ) -> Unpacked:
     done = ask("once", packed, pieces, memory, program)
-    status, allocated, claimed, message = done.stderr.decode().split(" ", 3)
-    said = Status(int(status)), int(allocated), int(claimed), message.strip()
+    status, refused, allocated, claimed, message = done.stderr.decode().split(" ", 4)
+    said = Status(int(status)), refused == "1", int(allocated), int(claimed), message.strip()
     return Unpacked(done.stdout, *said)
 
 

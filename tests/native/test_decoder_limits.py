@@ -49,13 +49,13 @@ def test_the_limit_is_the_one_that_the_sentence_names(
     """Less is refused before anything is unpacked; exactly that is enough and never exceeded."""
     packed, memory = case[0](), case[1]
     refused = unpack(packed, memory=memory)
-    assert (refused.status, refused.image) == (Status.FORMAT, b"")
+    assert (refused.status, refused.is_refused) == (Status.FORMAT, True)
     assert refused.allocated < 16384
     words = rf"unpacking \w+ needs (\d+) bytes of memory, {memory} are allowed"
     needed = re.fullmatch(words, refused.message)
     assert needed, refused.message
     needed_bytes = int(needed[1])
-    assert unpack(packed, memory=needed_bytes - 1).status == Status.FORMAT
+    assert unpack(packed, memory=needed_bytes - 1).is_refused
     unpacked = unpack(packed, memory=needed_bytes)
     assert unpacked.status == Status.DONE, unpacked.message
     assert unpacked.allocated <= needed_bytes
@@ -91,6 +91,7 @@ def test_a_later_stream_may_not_want_more(
     for pieces in (WHOLE, ([1, 1000], [60])):
         unpacked = unpack(packed, pieces)
         assert (unpacked.status, unpacked.image) == (Status.FORMAT, TEXT)
+        assert not unpacked.is_refused
         assert re.search(r"needs \d+ bytes of memory, 12582912 are allowed", unpacked.message)
         assert unpacked.allocated <= MEMORY
 

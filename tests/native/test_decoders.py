@@ -9,6 +9,7 @@ import gzip
 import lzma
 import re
 import struct
+import zlib
 
 import pytest
 from decoding import (
@@ -83,6 +84,12 @@ def test_the_images_size_is_told_if_the_header_knows(
     assert unpack(before + PACKERS[packer](TEXT) * times).claimed == size
 
 
+@pytest.mark.parametrize("size", [1, 255, 256, 65791, 65792, MIB])
+def test_every_way_to_write_a_size_is_read(size: int) -> None:
+    """In one, two and four bytes, of which two begin at 256."""
+    assert unpack(PACKERS["zstd, a size"](MIXED[:size])).claimed == min(size, len(MIXED))
+
+
 # --- what it is taken for ------------------------------------------------------------------------
 
 
@@ -139,6 +146,7 @@ TAILS: list[tuple[str, bytes, bool]] = [
     ("gzip module", bytes(1000), True), ("gzip module", b"x", False),
     ("gzip module", bytes(9) + gzip.compress(b""), False),
     ("gzip module", gzip.compress(b"")[:-1], False), ("gzip module", lzma.compress(b""), False),
+    ("gzip module", zlib.compress(b""), False),
     ("xz module", bytes(8), True), ("xz module", bytes(7), False), ("xz module", b"x", False),
     ("xz module", bytes(4) + lzma.compress(b""), True),
     ("xz module", bytes(5) + lzma.compress(b""), False),

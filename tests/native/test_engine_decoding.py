@@ -25,6 +25,17 @@ def test_the_slot_gets_the_image(tmp_path: Path, packer: str, sanitizer: str) ->
     assert outcome.facts["verified"] == len(MIXED)
 
 
+@pytest.mark.parametrize("packer", ["xz -9", "zstd --long=27"])
+def test_greed_leaves_the_slot_as_it_was(slot: Slot, packer: str) -> None:
+    """What needs more memory than is allowed is refused before anything is written."""
+    packed = PACKERS[packer](NOISE)
+    slot.source.write_bytes(packed)
+    outcome = slot.fill(packed)
+    assert outcome.status == Status.FORMAT
+    assert outcome.message.endswith("bytes of memory, 12582912 are allowed")
+    assert slot.is_untouched()
+
+
 @EACH
 def test_a_bomb_ends_at_the_slots_end(slot: Slot, packer: str) -> None:
     """More than the medium holds, or than is allowed, is an error as soon as it is seen."""

@@ -15,6 +15,7 @@ from scripts import (
     LAST,
     UNSIZED,
     chunks,
+    cut,
     fetch,
     in_turn,
     rest,
@@ -83,6 +84,19 @@ def test_an_answer_that_contradicts_itself_starts_over(
     """Also where the bytes themselves would have been right."""
     outcome = fetch(slot, server, in_turn(whole(ETAG, sends=AT), script, rest(ETAG)), **AGAIN)
     assert (outcome.status, len(server.requests)) == (Status.AGAIN, 2)
+
+
+@pytest.mark.parametrize("sent", [0, AT], ids=["at first", "in the middle"])
+@pytest.mark.parametrize("at", [1, 9, 13, 16, 17, 18, 30, 41, 43, 53, 60])
+def test_headers_that_break_off_are_none(
+    slot: Slot, server: HostileServer, at: int, sent: int
+) -> None:
+    """What the rest of them would have said is not taken for unsaid: it is asked for again."""
+    scripts = [whole(ETAG, sends=sent)] if sent else []
+    script = in_turn(*scripts, cut(rest(ETAG), at), rest(ETAG))
+    outcome = fetch(slot, server, script, size=0, **AGAIN)
+    assert (outcome.status, outcome.message) == (Status.DONE, "")
+    assert len(server.requests) == len(scripts) + 2
 
 
 def test_an_object_whose_end_nobody_would_know_is_refused_at_once(

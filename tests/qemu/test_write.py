@@ -14,6 +14,16 @@ from sim.rig import Rig
 from board.emulator.image import Image
 
 IMAGE = noise(1_500_001)
+CARD = "/dev/mmcblk0p1"
+CARD_START, CARD_BYTES = 2 << 20, 2 << 20  # behind the environment, which is on the card too
+# linux/blkpg.h: tells the kernel of a partition that no table names
+ADD_PARTITION = f"""\
+import ctypes, fcntl, struct
+part = struct.pack("=qqi64s64s4x", {CARD_START}, {CARD_BYTES}, 1, b"", b"")
+part = ctypes.create_string_buffer(part)
+card = open("/dev/mmcblk0", "rb")
+fcntl.ioctl(card, 0x1269, struct.pack("@iiiP", 1, 0, len(part) - 1, ctypes.addressof(part)))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +79,19 @@ def test_the_boards_own_disk_is_refused(desk: Desk) -> None:
     data = desk.shell("grep ' /data ' /proc/mounts | cut -d ' ' -f 1")
     code, answer = desk.write(IMAGE, data)
     assert (code, "mounted at /data" in answer["message"]) == (5, True)
+
+
+def test_an_sd_card_holds_what_was_written(desk: Desk) -> None:
+    """By its own controller; seen from outside the board, and nothing before it has changed."""
+    before = desk.rig.card.read_bytes()[:CARD_START]
+    desk.shell(f"wget -q -O /tmp/add.py {desk.serve('add.py', ADD_PARTITION.encode())}")
+    desk.shell("python3.11 /tmp/add.py")
+    code, summary = desk.write(IMAGE, CARD)
+    assert (code, summary["image_bytes"], summary["md5"]) == (0, len(IMAGE), md5(IMAGE))
+    card = desk.rig.card.read_bytes()
+    assert card[CARD_START:][: len(IMAGE)] == IMAGE
+    assert card[:CARD_START] == before
+    code, summary = desk.updater("read-back", CARD, "--md5", md5(IMAGE), "--size", len(IMAGE))
+    assert (code, summary["md5_compared"]) == (0, True)
+    code, answer = desk.write(noise(CARD_BYTES + 1), CARD)
+    assert (code, str(CARD_BYTES) in answer["message"]) == (15, True)

@@ -6,6 +6,7 @@ Whoever comes back may go on where he was, if the file is still the same.
 
 import http.server
 import re
+import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -79,6 +80,8 @@ class HttpServer:
             request.send_header("Content-Length", str(held.st_size - begin))
             request.send_header("ETag", tag)
             request.end_headers()
+            # what waits here was not sent yet: it must not count as such
+            request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 17)
             began_s, sent, cuts = time.monotonic(), 0, self._cuts
             try:
                 while cuts == self._cuts and (chunk := file.read(_CHUNK_BYTES)):

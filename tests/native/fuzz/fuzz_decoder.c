@@ -14,7 +14,7 @@
 #define SIZES 3U
 #define CONTROL_BYTES (1 + 2 * SIZES)
 #define MOST_IMAGE ((size_t)64 << 10) /* what is longer is not looked at to the end */
-#define FEW_BYTES 16384U	       /* allocated before the limit is known to be too low */
+#define FEW_BYTES 16384U	      /* allocated before the limit is known to be too low */
 
 struct pieces {
 	size_t in[SIZES];
