@@ -27,5 +27,7 @@ int upd_fail_errno(struct upd_error *reterr, int status, int os_errno, uint64_t 
 		snprintf(text, sizeof(text), "error %d", os_errno);
 	reterr->os_errno = os_errno;
 	reterr->offset = offset;
+	if (status == UPD_OPEN) /* it never came to a byte */
+		return upd_fail(reterr, status, "%s: %s", what, text);
 	return upd_fail(reterr, status, "%s at byte %" PRIu64 ": %s", what, offset, text);
 }

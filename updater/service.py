@@ -55,9 +55,9 @@ def serve(config_path: str) -> None:
         device = stack.enter_context(open_device(settings, board))
         link = MqttLink(settings.cloud, CredentialSource(settings.cloud))
         agent = stack.enter_context(closing(Agent(device, link)))
+        ending = stack.enter_context(_Ending())  # whoever sees the socket may send a signal
         control = ControlSocket(settings.state.control)
         desk = stack.enter_context(closing(Desk(control, agent)))
-        ending = stack.enter_context(_Ending())
         agent.start()
         activities = [*agent.activities(), desk, ending]
         poller = activity.Poller(device.system)

@@ -132,7 +132,7 @@ class SpaceError(UpdaterError):
 
 
 class DeviceError(UpdaterError):
-    """The device to be written is missing, mounted, held by someone, or the booted one."""
+    """The device to be written is missing, write-protected, of no known kind, or the booted one."""
 
     exit_code = 16
 
