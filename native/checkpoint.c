@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "extent.h"
 #include "md5.h"
 
 #define BLOCK_SIZE 4096
@@ -117,36 +118,20 @@ int upd_record_parse(const unsigned char *buf, struct upd_record *ret)
 
 /* --- the file --------------------------------------------------------------------------------- */
 
-static int write_at(int fd, const unsigned char *buf, size_t len, uint64_t offset)
+static int read_at(const struct upd_checkpoint *checkpoint, unsigned char *buf, size_t len,
+		   uint64_t offset)
 {
-	size_t done = 0;
+	struct upd_error nobody_asks = { 0 };
 
-	while (done < len) {
-		ssize_t n = pwrite(fd, buf + done, len - done, (off_t)(offset + done));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return -1;
-		done += (size_t)n;
-	}
-	return 0;
+	return upd_extent_read(checkpoint->fd, buf, len, offset, &nobody_asks) ? -1 : 0;
 }
 
-static int read_at(int fd, unsigned char *buf, size_t len, uint64_t offset)
+static int write_at(const struct upd_checkpoint *checkpoint, const unsigned char *buf, size_t len,
+		    uint64_t offset)
 {
-	size_t done = 0;
+	struct upd_error nobody_asks = { 0 };
 
-	while (done < len) {
-		ssize_t n = pread(fd, buf + done, len - done, (off_t)(offset + done));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return -1;
-		done += (size_t)n;
-	}
-	return 0;
+	return upd_extent_write(checkpoint->fd, buf, len, offset, &nobody_asks) ? -1 : 0;
 }
 
 /* The capacity may differ: the try before may have marked a block bad. */
@@ -161,7 +146,7 @@ static int load_record(const struct upd_checkpoint *checkpoint, unsigned number,
 {
 	unsigned char buf[UPD_RECORD_SIZE];
 
-	if (read_at(checkpoint->fd, buf, sizeof(buf), (uint64_t)number * BLOCK_SIZE) != 0 ||
+	if (read_at(checkpoint, buf, sizeof(buf), (uint64_t)number * BLOCK_SIZE) != 0 ||
 	    upd_record_parse(buf, ret) != 0)
 		return -1;
 	return is_same(&ret->id, &checkpoint->record.id) ? 0 : -1;
@@ -182,7 +167,7 @@ int upd_checkpoint_load(struct upd_checkpoint *checkpoint, struct upd_record *re
 		*ret = record;
 		is_found = 1;
 	}
-	if (!is_found || read_at(checkpoint->fd, ret_head, head_size, HEAD_OFFSET) != 0)
+	if (!is_found || read_at(checkpoint, ret_head, head_size, HEAD_OFFSET) != 0)
 		return -1;
 	md5_of(ret_head, head_size, md5);
 	if (memcmp(md5, ret->head_md5, sizeof(md5)) != 0)
@@ -207,7 +192,7 @@ int upd_checkpoint_keep_head(struct upd_checkpoint *checkpoint, const unsigned c
 
 	md5_of(head, head_size, record->head_md5);
 	if (upd_checkpoint_void(checkpoint) != 0 ||
-	    write_at(checkpoint->fd, head, head_size, HEAD_OFFSET) != 0)
+	    write_at(checkpoint, head, head_size, HEAD_OFFSET) != 0)
 		return -1;
 	memset(record->validator, 0, sizeof(record->validator));
 	memcpy(record->validator, validator, strnlen(validator, UPD_VALIDATOR_SIZE - 1));
@@ -225,8 +210,7 @@ int upd_checkpoint_mark(struct upd_checkpoint *checkpoint, uint64_t offset,
 	memcpy(record->prefix_md5, prefix_md5, sizeof(record->prefix_md5));
 	upd_record_build(record, buf);
 	/* the older record is overwritten: a cut in the middle leaves the newer one */
-	if (write_at(checkpoint->fd, buf, sizeof(buf), record->sequence % RECORDS * BLOCK_SIZE) !=
-	    0)
+	if (write_at(checkpoint, buf, sizeof(buf), record->sequence % RECORDS * BLOCK_SIZE) != 0)
 		return -1;
 	return fdatasync(checkpoint->fd) == 0 ? 0 : -1;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The geometry of an MTD partition, and its blocks: read, erase, program, mark bad. */
 #include "mtd.h"
+#include "sysfs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -48,21 +49,7 @@ int upd_mtd_is_blank(const unsigned char *buf, size_t len)
 /* Read a number that sysfs tells of the partition; 0 or -1. */
 static int read_attribute(const struct upd_mtd *mtd, const char *name, uint64_t *ret)
 {
-	char path[64], text[32];
-	ssize_t len;
-	int fd;
-
-	snprintf(path, sizeof(path), "/sys/class/mtd/mtd%u/%s", mtd->number, name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -1;
-	len = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	if (len <= 0)
-		return -1;
-	text[len] = '\0';
-	*ret = strtoull(text, NULL, 10);
-	return 0;
+	return upd_sysfs_read(ret, "/sys/class/mtd/mtd%u/%s", mtd->number, name);
 }
 
 /* Before it is opened: to open what is no flash, a watchdog say, may do harm. */

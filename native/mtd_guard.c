@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "mtd.h"
+#include "sysfs.h"
 
 #define BLOCK_MAJOR 31U /* of /dev/mtdblockN; file systems on MTD itself have its numbers too */
 #define UBI_DEVICES 32U
@@ -40,20 +41,10 @@ int upd_mtd_claim(const struct upd_mtd *mtd, struct upd_error *reterr)
 /* The partition that a UBI device is attached to, or -1 if there is no such UBI device. */
 static long attached_by(unsigned ubi)
 {
-	char path[48], text[16];
-	ssize_t len;
-	int fd;
+	uint64_t number;
 
-	snprintf(path, sizeof(path), "/sys/class/ubi/ubi%u/mtd_num", ubi);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -1;
-	len = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	if (len <= 0)
-		return -1;
-	text[len] = '\0';
-	return strtol(text, NULL, 10);
+	return upd_sysfs_read(&number, "/sys/class/ubi/ubi%u/mtd_num", ubi) == 0 ? (long)number
+										 : -1;
 }
 
 /* 1, 0, or -1 if that cannot be told. */

@@ -33,6 +33,7 @@
 #include "ring.h"
 #include "sink.h"
 #include "tally.h"
+#include "sysfs.h"
 
 #define MARK_TRIES 50
 #define MARK_PAUSE_NS 20000000L
@@ -65,22 +66,8 @@ struct ubi_sink {
 /* Read a number that sysfs tells about the volume, or with ../ about its UBI device; 0 or -1. */
 static int read_attribute(const struct ubi_sink *ubi, const char *name, uint64_t *ret)
 {
-	char path[80], text[32];
-	ssize_t len;
-	int fd;
-
-	snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/%s", major(ubi->number),
-		 minor(ubi->number), name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -1;
-	len = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	if (len <= 0)
-		return -1;
-	text[len] = '\0';
-	*ret = strtoull(text, NULL, 10);
-	return 0;
+	return upd_sysfs_read(ret, "/sys/dev/char/%u:%u/%s", major(ubi->number), minor(ubi->number),
+			      name);
 }
 
 /* Before it is opened: to open what is no volume, a watchdog say, may do harm. */

@@ -329,7 +329,7 @@ static CURLcode configure(struct http_source *http, const struct upd_options *op
 	SET(CURLOPT_PROTOCOLS_STR, http->allows_plaintext ? "http,https" : "https");
 #else
 	SET(CURLOPT_PROTOCOLS,
-	    http->allows_plaintext ? CURLPROTO_HTTP | CURLPROTO_HTTPS : CURLPROTO_HTTPS);
+	    (long)CURLPROTO_HTTPS | (http->allows_plaintext ? (long)CURLPROTO_HTTP : 0L));
 #endif
 	SET(CURLOPT_PREREQFUNCTION, before_request); /* of redirects too, like the line before */
 	SET(CURLOPT_PREREQDATA, http);

@@ -131,7 +131,9 @@ def http_seeds() -> Iterator[bytes]:
     )  # fmt: skip
     for header in range(4):
         for value in values:
-            yield bytes([header]) + value
+            yield bytes([header, 255]) + value
+            yield bytes([header, len(value)]) + value
+            yield bytes([header, len(value) - 1 & 255]) + value
 
 
 TARGETS = {

@@ -23,9 +23,9 @@ from board.emulator.cache import cached, run
 
 HERE = Path(__file__).parent
 OURS = tuple(HERE / f"{name}.c" for name in ("flash", "flash_kernel", "burn"))
-PARTS = ("sink_mtd", "source_mtd", "mtd", "mtd_guard", "extent", "error")
+PARTS = ("sink_mtd", "source_mtd", "mtd", "mtd_guard", "sysfs", "extent", "error")
 THEIRS = tuple(NATIVE / f"{name}.c" for name in PARTS)
-HEADERS = tuple(NATIVE / f"{n}.h" for n in ("sink", "source", "mtd", "extent", "error"))
+HEADERS = tuple(NATIVE / f"{n}.h" for n in ("sink", "source", "mtd", "sysfs", "extent", "error"))
 WRAPPED = sorted(set(re.findall(r"__wrap_(\w+)\(", OURS[1].read_text())))
 PAGE, BLOCK, BLOCKS = 2048, 16384, 12
 ROOM = BLOCKS * BLOCK

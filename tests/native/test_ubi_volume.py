@@ -23,8 +23,9 @@ from board.emulator.cache import cached, run
 
 HERE = Path(__file__).parent
 OURS = (HERE / "volume.c", HERE / "fill.c")
-THEIRS = tuple(NATIVE / f"{name}.c" for name in ("sink_ubi", "extent", "tally", "error"))
-HEADERS = (HERE / "volume.h", *(NATIVE / f"{n}.h" for n in ("sink", "extent", "tally", "error")))
+PARTS = ("sink_ubi", "sysfs", "extent", "tally", "error")
+THEIRS = tuple(NATIVE / f"{name}.c" for name in PARTS)
+HEADERS = (HERE / "volume.h", *(NATIVE / f"{n}.h" for n in ("sink", *PARTS[1:])))
 WRAPPED = sorted(set(re.findall(r"__wrap_(\w+)\(", OURS[0].read_text())))
 BLOCK = 4096  # the sink's, not the volume's
 ROOM = 13 * 5000

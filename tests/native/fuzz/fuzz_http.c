@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a server's headers say, fed with anything: the first byte chooses the header, the rest is
- * its value. What is accepted makes sense, and so does its own text when it is read again.
+ * What a server's headers say, fed with anything: the first byte chooses the header, the second the
+ * room for what is kept of it, the rest is its value. What is accepted makes sense, and so does its
+ * own text when it is read again.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -10,7 +11,7 @@
 
 #include "http_answer.h"
 
-#define ROOM 128U
+#define MOST_ROOM 256U
 #define NOW_S 1700000000
 
 static void demand(int is_kept)
@@ -59,11 +60,10 @@ static void retry_after(const char *text, size_t len)
 
 /* What goes back to the server as it is must not bring a header of its own. */
 static void validator(int (*parse)(const char *, size_t, char *, size_t), const char *text,
-		      size_t len)
+		      size_t len, size_t room)
 {
-	const size_t room = len % ROOM + 1;
 	char *kept = malloc(room); /* exact, so that a byte too far is seen */
-	char again[ROOM + 1];
+	char again[MOST_ROOM];
 
 	if (parse(text, len, kept, room) == 0) {
 		const size_t kept_len = strnlen(kept, room);
@@ -80,24 +80,27 @@ static void validator(int (*parse)(const char *, size_t, char *, size_t), const 
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
 {
+	size_t len, room;
 	char *text;
 
-	if (size < 1)
+	if (size < 2)
 		return -1;
-	text = malloc(size - 1); /* an exact copy, which no zero byte ends */
-	memcpy(text, data + 1, size - 1);
+	room = data[1] + 1U;
+	len = size - 2;
+	text = malloc(len); /* an exact copy, which no zero byte ends */
+	memcpy(text, data + 2, len);
 	switch (data[0] % 4) {
 	case 0:
-		content_range(text, size - 1);
+		content_range(text, len);
 		break;
 	case 1:
-		retry_after(text, size - 1);
+		retry_after(text, len);
 		break;
 	case 2:
-		validator(upd_parse_etag, text, size - 1);
+		validator(upd_parse_etag, text, len, room);
 		break;
 	default:
-		validator(upd_parse_last_modified, text, size - 1);
+		validator(upd_parse_last_modified, text, len, room);
 		break;
 	}
 	free(text);
