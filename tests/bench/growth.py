@@ -43,13 +43,14 @@ def _measure(stage: Stage, mib: int, patience: Patience) -> Size:
     return Size(mib, wrote, hashed, memory)
 
 
-def line(sizes: list[Size]) -> tuple[float, float, float]:
+def line(sizes: list[Size], *, of_cpu: bool = False) -> tuple[float, float, float]:
     """Return seconds at nothing, seconds per GiB, and the largest distance from that line.
 
     The line goes through the smallest and the largest size; the distance is a part of the time.
     """
-    first, last = sizes[0], sizes[-1]
-    slope = (last.write.wall_s - first.write.wall_s) / (last.mib - first.mib)
-    base = first.write.wall_s - slope * first.mib
-    distances = [abs(size.write.wall_s / (base + slope * size.mib) - 1) for size in sizes]
+    points = [(size.mib, size.write.cpu_s if of_cpu else size.write.wall_s) for size in sizes]
+    (first_mib, first_s), (last_mib, last_s) = points[0], points[-1]
+    slope = (last_s - first_s) / (last_mib - first_mib)
+    base = first_s - slope * first_mib
+    distances = [abs(seconds / (base + slope * mib) - 1) for mib, seconds in points]
     return base, slope * 1024, max(distances)

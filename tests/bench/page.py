@@ -18,6 +18,10 @@ from bench.sparing import Spared
 _BEGIN = "<!-- figures: written by the benchmark -->\n"
 _END = "<!-- end of figures -->\n"
 _ANON_LIMIT_MIB = 28
+_DOUBT = (
+    "**Most of these runs were disturbed: the verdicts on time prove nothing, neither yes nor no.**"
+    "\nThose on processor time are steadier."
+)
 _SPARED_LIMIT = 0.55
 _SLOW_LIMIT = 1.10
 
@@ -36,6 +40,11 @@ class Figures:
         of_sizes = [run for size in self.sizes for run in (size.write, size.md5)]
         return [run for taken in self.rounds for run in taken.values()] + of_sizes
 
+    def is_doubtful(self) -> bool:
+        """Tell whether others have disturbed more than half of the runs."""
+        runs = self.runs()
+        return sum(map(machine.is_noisy, runs)) * 2 > len(runs)
+
 
 def text(figures: Figures) -> str:
     """Return what stands between the page's marks."""
@@ -44,7 +53,7 @@ def text(figures: Figures) -> str:
         "### One GiB, in turn" if figures.size_mib == 1024 else f"### {figures.size_mib} MiB",
         _contenders(figures),
         "### Targets",
-        _targets(figures.rounds),
+        _targets(figures),
         "### Growth and memory",
         _growth(figures.sizes),
         "### What is not written",
@@ -72,7 +81,7 @@ def _picture(figures: Figures) -> str:
         (ON.replace("`", ""), [(s.mib / 1024, s.write.wall_s) for s in figures.sizes]),
         (MD5.replace("`", ""), [(s.mib / 1024, s.md5.wall_s) for s in figures.sizes]),
     ]
-    return picture(bars, lines)
+    return picture(bars, lines, "on a disturbed machine" if figures.is_doubtful() else "")
 
 
 def _conditions(figures: Figures) -> str:
@@ -108,8 +117,10 @@ def _contenders(figures: Figures) -> str:
     return _table(("", "wall s", "range s", "MiB/s", "of `openssl md5`", "CPU s"), rows)
 
 
-def _targets(rounds: list[Round]) -> str:
-    return _table(
+def _targets(figures: Figures) -> str:
+    """Return the verdicts; those on time are doubted if most runs were disturbed."""
+    rounds = figures.rounds
+    table = _table(
         ("", "target", "read-back off", "met", "read-back on", "met"),
         [
             _at_most("time, of `openssl md5`", 1.05, _first(rounds, OFF), None),
@@ -121,6 +132,7 @@ def _targets(rounds: list[Round]) -> str:
             _less_cpu("CPU, of rauc's", rounds, RAUC),
         ],
     )
+    return f"{table}\n\n{_DOUBT}" if figures.is_doubtful() else table
 
 
 def _first(rounds: list[Round], name: str) -> float:
@@ -156,17 +168,21 @@ def _growth(sizes: list[Size]) -> str:
         )
         for size in sizes
     ]  # fmt: skip
-    base_s, slope_s, distance = line(sizes)
+    walls, cpus = _line(sizes), _line(sizes, of_cpu=True)
     anon = max(size.memory.anon for size in sizes if size.memory)
     names = ("MiB", f"{ON} s", "CPU s", f"{MD5} s", "RssAnon MiB", "RSS MiB", "PSS MiB")
     return "\n".join([
         _table(names, rows),
         "",
-        f"{base_s:.2f} s and {slope_s:.2f} s per GiB; the sizes between lie within"
-        f" {distance:.0%} of that line.",
+        f"Time: {walls}. Processor time: {cpus}.",
         f"Private memory peaked at {anon:.1f} MiB, Python included; target: ≤ {_ANON_LIMIT_MIB};"
         f" met: {_verdict(anon <= _ANON_LIMIT_MIB)}.",
     ])  # fmt: skip
+
+
+def _line(sizes: list[Size], *, of_cpu: bool = False) -> str:
+    base_s, slope_s, away = line(sizes, of_cpu=of_cpu)
+    return f"{base_s:.2f} s and {slope_s:.2f} s per GiB, every size within {away:.0%} of it"
 
 
 def _memory(size: Size) -> Iterable[str]:

@@ -15,11 +15,11 @@ Place = Callable[[float, float], tuple[float, float]]
 Line = tuple[str, Sequence[tuple[float, float]]]  # name, (GiB, seconds)...
 
 
-def picture(bars: Sequence[Bar], lines: Sequence[Line]) -> str:
-    """Return both as one SVG."""
+def picture(bars: Sequence[Bar], lines: Sequence[Line], note: str = "") -> str:
+    """Return both as one SVG; a *note* says what to beware of."""
     top = _TOP + len(bars) * _ROW + 70
     height = top + _PANEL + _FLOOR
-    parts = [*_bars(bars), *_lines(lines, top)]
+    parts = [*_bars(bars), *_lines(lines, top), _text(_WIDTH - 20, 30, note, "end")]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height:g}" '
         f'font-family="sans-serif" font-size="13" fill="{_INK}">\n'

@@ -63,7 +63,10 @@ class Campaign:
 
 def _decoding(*firmwares: bytes) -> Iterator[bytes]:
     """Put the limit of memory and the sizes of pieces before each firmware."""
-    controls = (bytes([0xD8, 255, 255, 255, 255, 255, 255]), bytes([0x91, 1, 7, 0, 3, 1, 128]))
+    controls = (
+        bytes([0xD8, 255, 255, 255, 255, 255, 255]), bytes([0x91, 1, 7, 0, 3, 1, 128]),
+        bytes([0xA0, 255, 150, 255, 100, 1, 90]),
+    )  # fmt: skip
     for firmware in firmwares:
         for control in controls:
             yield control + firmware
