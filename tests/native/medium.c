@@ -54,7 +54,9 @@ enum action { PASS, FAIL, LOSE, FLIP, SHORT, NAP, DIE, WAIT };
 static const char *const names[OPERATIONS] = { "open",	 "stat",   "ioctl",  "write",
 					       "zero",	 "read",   "source", "flush",
 					       "memory", "thread", "crypto" };
-static const char *const actions[] = { "pass", "fail", "lose", "flip", "short", "nap", "die", "wait" };
+static const char *const actions[] = {
+	"pass", "fail", "lose", "flip", "short", "nap", "die", "wait"
+};
 
 static struct {
 	pthread_mutex_t lock;
