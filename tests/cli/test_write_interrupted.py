@@ -40,7 +40,7 @@ class Bench:
         "subprocess.Popen[str]"
     ]:  # fmt: skip
         """Let the program run until the server has sent so much, and hand it over."""
-        self.web.bytes_per_s = 40e6
+        self.web.bytes_per_s = 20e6
         self.web.sent_bytes = 0
         with self.workshop.start(*self.words(to)) as process:
             deadline_s = time.monotonic() + 20
