@@ -9,7 +9,7 @@ import pytest
 
 NATIVE = Path(__file__).parents[2] / "native"
 SOURCES = sorted(NATIVE.glob("*.c"))
-FILES = sorted(p for folder in (NATIVE, Path(__file__).parent) for p in folder.glob("*.[ch]"))
+FILES = sorted(p for folder in (NATIVE, Path(__file__).parent) for p in folder.rglob("*.[ch]"))
 STRICT = [
     "-std=gnu11", "-D_FILE_OFFSET_BITS=64", "-O2", "-Wall", "-Wextra", "-Wshadow", "-Wconversion",
     "-Wstrict-prototypes", "-Werror", "-DUPD_WITH_GZIP", "-DUPD_WITH_XZ", "-DUPD_WITH_ZSTD",
