@@ -23,8 +23,8 @@ NOR = {  # blocks of 256 KiB in the second bank, which keeps its content while Q
     "nor-b": (0x5400000, 0x400000),
 }
 # on the board: a file system that its agent takes for the root
-SLOT = "/tmp/slot"  # noqa: S108
-ALONE_TOML = "/tmp/alone.toml"  # noqa: S108
+SLOT = "/tmp/slot"  # noqa: S108 - the board is ours alone
+ALONE_TOML = "/tmp/alone.toml"  # noqa: S108 - the same
 SMALL_TOML = "/tmp/small.toml"  # noqa: S108 - the same with small buffers: what comes is stored soon
 
 # A second agent beside the one that runs, and what it asks to reboot with.

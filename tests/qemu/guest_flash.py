@@ -91,13 +91,13 @@ def slots(key: str, first: str, second: str, root: str, line: str) -> None:
     """Print what the agent would find, were its root at *root* and its command line *line*."""
     sys.path.insert(0, "/usr/lib/python3/dist-packages")
     from updater.core.config import SlotConfig  # noqa: PLC0415 - the other commands start faster
-    from updater.core.errors import SlotError  # noqa: PLC0415
-    from updater.edge.udev import UdevSlotFinder  # noqa: PLC0415
+    from updater.core.errors import SlotError  # noqa: PLC0415 - the same
+    from updater.edge.udev import UdevSlotFinder  # noqa: PLC0415 - the same
 
     Path("/tmp/line").write_text(line)  # noqa: S108 - the board is ours alone
     rows = [SlotConfig(bootname=n, **{key: v}) for n, v in (("A", first), ("B", second))]
     try:
-        found = UdevSlotFinder(rows, root, "/tmp/line").find()  # noqa: S108
+        found = UdevSlotFinder(rows, root, "/tmp/line").find()  # noqa: S108 - the same
     except SlotError as error:
         print(error)
         return
