@@ -21,7 +21,7 @@
  * commit what did not match. The first failure is kept, stops the rings and ends every thread; the
  * pump counts as ended only when all are gone, so that nobody still writes when the caller hears.
  */
-#define _GNU_SOURCE /* gettid's syscall numbers */
+#define _GNU_SOURCE /* syscall */
 #include "pump.h"
 
 #include <errno.h>
