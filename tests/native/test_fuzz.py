@@ -5,7 +5,7 @@ Two run at once. ``UPDATER_FUZZ_S`` says how long each of the long runs takes.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -48,12 +48,15 @@ class Campaigns:
 
 
 def start(
-    request: pytest.FixtureRequest, factory: pytest.TempPathFactory, test: str, seconds: int
+    request: pytest.FixtureRequest,
+    factory: pytest.TempPathFactory,
+    test: Callable[..., None],
+    seconds: int,
 ) -> Iterator[Campaigns]:
     names = [
-        item.callspec.params["target"]
+        str(item.callspec.params["target"])
         for item in request.session.items
-        if isinstance(item, pytest.Function) and item.originalname == test
+        if isinstance(item, pytest.Function) and item.function is test
     ]
     for name in names:
         build(TARGETS[name])
@@ -66,14 +69,14 @@ def start(
 def short(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Campaigns]:
-    yield from start(request, tmp_path_factory, test_nothing_is_found.__name__, SHORT_S)
+    yield from start(request, tmp_path_factory, test_nothing_is_found, SHORT_S)
 
 
 @pytest.fixture(scope="module")
 def long(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Campaigns]:
-    yield from start(request, tmp_path_factory, test_nothing_is_found_for_long.__name__, LONG_S)
+    yield from start(request, tmp_path_factory, test_nothing_is_found_for_long, LONG_S)
 
 
 @EACH
