@@ -104,8 +104,9 @@ def rows(items: Sequence[str], columns: int) -> Iterator[tuple[int, int, str]]:
 def architecture() -> str:
     """Return the picture of the layers, from whoever asks down to what decides."""
     parts = []
-    top = ["cli", "commands", "images", "writing", "targets", "remains", "summary",
-        "progressline", "texts", "assembly", "service"]  # fmt: skip
+    top = ["cli", "answer", "commands", "images", "writing", "writer", "targets", "remains",
+        "summary", "progressline", "texts", "inputs", "settings", "assembly", "alone",
+        "service"]  # fmt: skip
     middle = [name for name in names(PACKAGE) if name not in top]
     parts.append(box((20, 20, 960, 44), "agent", ["cli", " · ".join(top[1:])]))
     parts.append(arrow(500, 64, 500, 88))

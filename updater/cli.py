@@ -14,17 +14,21 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import NoReturn, TypeVar
 
-from updater import __version__, commands, images, writing
-from updater.assembly import DEFAULT_CONFIG
+from updater import __version__
+from updater.answer import Answer
 from updater.core import messages
 from updater.core.errors import CancelledError, OfferError, UpdaterError, UsageError
-from updater.desk import HISTORY_LIMIT, history_limit
+from updater.inputs import HISTORY_LIMIT, history_limit
 from updater.progressline import CLEAR_LINE
+from updater.settings import DEFAULT_CONFIG
 from updater.texts import advice
 
 T = TypeVar("T")
+
+_AGENT = "commands.run"
 
 _SHELL_SIGNAL = 128  # what a shell adds to the number of the signal that ended a command
 _SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
@@ -85,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         _log_to_stderr(options)
-        answer = options.command(options)
+        answer = _carried_out(options)
     except UpdaterError as error:
         return _failed(error, is_json=is_json)
     except KeyboardInterrupt as interrupt:
@@ -94,9 +98,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _carried_out(options: argparse.Namespace) -> Answer:
+    """Import what the command needs and no more: a start is most of a small image's time."""
+    module, function = options.command.split(".")
+    answer: Answer = getattr(import_module(f"updater.{module}"), function)(options)
+    return answer
+
+
 def _log_to_stderr(options: argparse.Namespace) -> None:
     """Log what the agent does; of other commands what goes wrong, in place of a live line."""
-    is_agent = options.command is commands.run
+    is_agent = options.command == _AGENT
     level = logging.INFO if is_agent else logging.WARNING
     clear = CLEAR_LINE if sys.stderr.isatty() and not is_agent else ""
     logging.basicConfig(
@@ -140,7 +151,7 @@ def _say(
     return code
 
 
-def _print(answer: commands.Answer, options: argparse.Namespace) -> None:
+def _print(answer: Answer, options: argparse.Namespace) -> None:
     """Print the answer for whoever reads it; if the reader has gone, end as any tool does."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if options.json and answer.value is not None:
@@ -183,17 +194,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(config=DEFAULT_CONFIG, verbose=False, json=False)
     parser.add_argument("--version", action="version", version=f"updater {__version__}")
     sub = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add(sub, "run", commands.run, "run the agent: wait for offers and install them")
-    _add(sub, "status", commands.status, "what runs, what each slot holds, what is going on")
+    _add(sub, "run", _AGENT, "run the agent: wait for offers and install them")
+    _add(sub, "status", "commands.status", "what runs, what each slot holds, what is going on")
     _add_install(sub)
     _add_write(sub)
     _add_read_back(sub)
-    _add(sub, "mark-good", commands.mark_good, "keep the booted slot: it is on trial and works")
-    _add(sub, "rollback", commands.rollback, "return to the other slot and reboot")
+    _add(sub, "mark-good", "commands.mark_good", "keep the booted slot: it is on trial and works")
+    _add(sub, "rollback", "commands.rollback", "return to the other slot and reboot")
     environment = sub.add_parser("env", help="the boot environment")
     actions = environment.add_subparsers(title="actions", metavar="ACTION", required=True)
-    _add(actions, "print", commands.env_print, "print every variable as U-Boot sees it")
-    history = _add(sub, "history", commands.history, "what happened, newest first")
+    _add(actions, "print", "commands.env_print", "print every variable as U-Boot sees it")
+    history = _add(sub, "history", "commands.history", "what happened, newest first")
     history.add_argument(
         "--limit", type=_limit, default=20, metavar="N", help="how many lines (default: 20)"
     )
@@ -206,7 +217,7 @@ _Sub = argparse._SubParsersAction  # argparse has no public name for it
 def _add(
     sub: "_Sub[_Parser]",
     name: str,
-    command: Callable[[argparse.Namespace], commands.Answer],
+    command: str,
     text: str,
     epilog: str = "",
 ) -> argparse.ArgumentParser:
@@ -227,7 +238,7 @@ def _add_install(sub: "_Sub[_Parser]") -> None:
     parser = _add(
         sub,
         "install",
-        images.install,
+        "images.install",
         "install a firmware, then boot it on trial: same as an offer",
         _INSTALL_EXAMPLE,
     )
@@ -248,7 +259,7 @@ def _add_write(sub: "_Sub[_Parser]") -> None:
     parser = _add(
         sub,
         "write",
-        writing.write,
+        "writing.write",
         "write an image to a device or a file, without touching the environment",
         _WRITE_EXAMPLES,
     )
@@ -268,7 +279,7 @@ def _add_read_back(sub: "_Sub[_Parser]") -> None:
     parser = _add(
         sub,
         "read-back",
-        writing.read_back,
+        "writing.read_back",
         "read a device past the page cache and compare its digest, or tell it",
         _READ_BACK_EXAMPLES,
     )

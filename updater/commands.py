@@ -2,32 +2,26 @@
 """What each command does: by the running agent if there is one, else with its lock taken.
 
 Returns an answer for machines and its text for people; prints nothing and knows no exit codes.
-``install`` and ``write`` are in ``images``.
+``install`` is in ``images``, ``write`` and ``read-back`` in ``writing``.
 """
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from updater import activity
 from updater.agent import Agent
-from updater.assembly import open_agent, open_device, read_settings
+from updater.alone import open_agent
+from updater.answer import Answer
+from updater.assembly import open_device
 from updater.core.errors import NotPermittedError, UpdaterError
 from updater.desk import ON_REQUEST, history_line
 from updater.device import Device
 from updater.edge.control import call
 from updater.edge.envstore import EnvironmentStore
 from updater.rollback import Rollback
+from updater.settings import read_settings
 from updater.texts import history_text, status_text
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a command has to say: *value* for machines, *text* for people."""
-
-    value: object
-    text: str
 
 
 def ask(options: argparse.Namespace, method: str, **parameters: object) -> Mapping[str, Any] | None:

@@ -9,7 +9,6 @@ import select
 from collections.abc import Callable, Mapping
 
 from updater.agent import Agent
-from updater.core import messages
 from updater.core.errors import (
     BusyError,
     DigestError,
@@ -17,21 +16,19 @@ from updater.core.errors import (
     NotFoundError,
     NotPermittedError,
     ResultCode,
-    SchemeError,
     SpaceError,
     TransportError,
     UpdaterError,
     UsageError,
     WrongStateError,
 )
-from updater.core.model import Firmware, HistoryEntry, Offer, Session, State
+from updater.core.model import HistoryEntry, Offer, Session, State
 from updater.core.ports import Call, Control
+from updater.inputs import HISTORY_LIMIT, check_scheme, history_limit, local_offer
 from updater.progressline import progress_status
 from updater.rollback import Rollback
 
-HISTORY_LIMIT = 500
 ON_REQUEST = "trial: rolled back on request"
-_MAX_SOURCE = 4096
 
 
 class Desk:
@@ -149,19 +146,6 @@ def history_line(entry: HistoryEntry) -> dict[str, object]:
     }
 
 
-def check_scheme(source: str, *, allow_plaintext: bool) -> None:
-    """Refuse what would be refused later, when the target's head is blank already.
-
-    Raises:
-        SchemeError: *source* is a URL, and neither of https nor of an allowed http.
-    """
-    scheme, separator, _rest = source.partition("://")
-    if separator and scheme.lower() not in {"http", "https"}:
-        raise SchemeError("the URL is neither https nor http")
-    if separator and scheme.lower() == "http" and not allow_plaintext:
-        raise SchemeError("the URL is http, and download.allow_plaintext is not set")
-
-
 def offer_here(agent: Agent, offer: Offer) -> Session:
     """Make *offer* to *agent* on a person's behalf, and return the session that answers it.
 
@@ -198,37 +182,3 @@ _FAILURES: Mapping[ResultCode, type[UpdaterError]] = {
 def failure(code: int, reason: str) -> UpdaterError:
     """Return the error that ended a session, as far as its result code tells."""
     return _FAILURES.get(ResultCode(code), UpdaterError)(reason)
-
-
-def local_offer(parameters: Mapping[str, object]) -> Offer:
-    """Return the offer that a person makes, within the same limits as the cloud's.
-
-    Raises:
-        UsageError: Something is missing.
-        OfferError: Something is out of its limits.
-    """
-    missing = [key for key in ("source", "version", "md5", "size_bytes") if key not in parameters]
-    if missing:
-        raise UsageError(f"install needs {', '.join(missing)}")
-    firmware = Firmware(
-        version=messages.check_version(parameters["version"]),
-        md5=messages.check_md5(parameters["md5"]),
-        size_bytes=messages.check_size_bytes(parameters["size_bytes"]),
-    )
-    return Offer(firmware, _source(parameters["source"]), is_local=True)
-
-
-def _source(value: object) -> str:
-    """Return *value* if it can be where an image is: not every text can name a file."""
-    if not isinstance(value, str) or len(value) > _MAX_SOURCE or not value.isprintable():
-        raise UsageError(f"source is a text of at most {_MAX_SOURCE} printable characters")
-    if "://" not in value and not value.startswith("/"):
-        raise UsageError("source is an http(s) URL or an absolute path")
-    return value
-
-
-def history_limit(value: object) -> int:
-    """Return *value* if it is a number of lines that may be asked for."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= HISTORY_LIMIT:
-        raise UsageError(f"limit is a number from 1 to {HISTORY_LIMIT}")
-    return value

@@ -8,21 +8,20 @@ refused before the target's head is blanked: a file that is not there or of anot
 import argparse
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from updater import activity
-from updater.assembly import open_agent
-from updater.commands import Answer, ask
+from updater.alone import open_agent
+from updater.answer import Answer
+from updater.commands import ask
 from updater.core.errors import (
     CancelledError,
     ControlError,
-    DigestError,
-    NotFoundError,
 )
 from updater.core.model import Offer, Session, State
-from updater.desk import failure, local_offer, offer_here
+from updater.desk import failure, offer_here
 from updater.device import session_status
+from updater.inputs import checked_file, local_offer
 from updater.progressline import ProgressLine, progress_status
 
 _POLL_S = 0.3
@@ -56,23 +55,6 @@ def _source(options: argparse.Namespace) -> str:
     if "://" in options.source:
         return str(options.source)
     return checked_file(options.source, options.size)
-
-
-def checked_file(text: str, size_bytes: int) -> str:
-    """Return the path of a file that is there and as long as announced; 0: nothing was announced.
-
-    Raises:
-        NotFoundError: There is no such file.
-        DigestError: Its length is another one.
-    """
-    path = Path(text).resolve()
-    if not path.is_file():
-        raise NotFoundError(f"there is no file {text}")
-    held = path.stat().st_size
-    if held == 0 or (size_bytes and held != size_bytes):
-        announced = f", announced were {size_bytes}" if size_bytes else ": that is no image"
-        raise DigestError(f"{text} has {held} bytes{announced}")
-    return str(path)
 
 
 def _follow(options: argparse.Namespace, session_id: str) -> Mapping[str, Any]:

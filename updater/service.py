@@ -14,11 +14,12 @@ from typing import Self
 
 from updater import activity
 from updater.agent import Agent
-from updater.assembly import open_device, read_settings
+from updater.assembly import open_device
 from updater.desk import Desk
 from updater.edge.control import ControlSocket
 from updater.edge.lock import Lock
 from updater.edge.secret import CredentialSource
+from updater.settings import read_settings
 
 _log = logging.getLogger(__name__)
 

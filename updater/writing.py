@@ -18,8 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from updater.assembly import Writer, native_pipeline, open_writer
-from updater.commands import Answer
+from updater.answer import Answer
 from updater.core.errors import (
     BusyError,
     DeviceError,
@@ -29,15 +28,15 @@ from updater.core.errors import (
     UsageError,
 )
 from updater.core.ports import InstallRequest, Phase, Pipeline, Progress, RunningInstall
-from updater.desk import check_scheme
 from updater.edge.bootpartition import unprotected
 from updater.edge.medium import Kind, Medium, find
-from updater.images import checked_file
+from updater.inputs import check_scheme, checked_file
 from updater.progressline import ProgressLine, progress_status
 from updater.remains import STDIN, remains
 from updater.summary import Digests, Meter, read_back_text, written, written_text
 from updater.summary import read_back as read_back_summary
 from updater.targets import check_target
+from updater.writer import Writer, native_pipeline, open_writer
 
 _log = logging.getLogger(__name__)
 

@@ -222,6 +222,17 @@ def test_looking_does_without_the_link(workshop: Workshop) -> None:
     assert not names & {"paho.mqtt.client", "ssl", *NEEDLESS}
 
 
+def test_writing_in_a_workshop_does_without_the_device(tmp_path: Path) -> None:
+    """Where no device is configured, nothing of its journal, slots or cloud is imported."""
+    image = tmp_path / "image"
+    image.write_bytes(b"firmware" * 4096)
+    names = imported("-m", "updater", "write", str(image), "--to", str(tmp_path / "copy"))
+    assert (tmp_path / "copy").read_bytes() == image.read_bytes()
+    needless = {"updater.agent", "sqlite3", "pyudev", "ctypes", "subprocess", "hmac", "socket"}
+    assert "updater.edge.pipeline" in names
+    assert not names & {"paho.mqtt.client", "ssl", *needless, *NEEDLESS}
+
+
 # --- whoever calls -------------------------------------------------------------------------------
 
 

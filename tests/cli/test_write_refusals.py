@@ -15,8 +15,8 @@ from sim.broker import free_port
 from sim.http_server import HttpServer
 from workshop import IMAGE, MIB, Workshop, environment, head, loop_device, run, words
 
-from updater.assembly import DEFAULT_CONFIG
 from updater.edge.lock import Lock
+from updater.settings import DEFAULT_CONFIG
 
 WRONG = "0" * 32
 UNTOUCHED = b"\xa5" * MIB

@@ -177,9 +177,7 @@ class MqttLink:
         elif not self._is_connected and self._monotonic_s() >= self._due_s:
             self._lost(f"no answer from the broker within {_HANDSHAKE_TIMEOUT_S:g} s")
 
-    def _exchange(
-        self, client: paho.Client, *, readable: bool, writable: bool
-    ) -> MQTTErrorCode:
+    def _exchange(self, client: paho.Client, *, readable: bool, writable: bool) -> MQTTErrorCode:
         """Read, write and ping; what is left to read is due at once, in the next turn."""
         result = MQTTErrorCode.MQTT_ERR_SUCCESS
         if readable or _pending(client):
