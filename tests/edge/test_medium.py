@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What stands at a path: loop devices and files; flash by its nodes, md and dm by a fake sysfs.
+"""What stands at a path and where: loop devices, files; flash by its nodes, and by a fake sysfs.
 
 A test's kernel need not have flash, RAID or a device mapper: there the nodes are made with the
 kernel's numbers, and sysfs is a folder with the same files.
@@ -17,7 +17,7 @@ import pytest
 
 from updater.core.errors import DeviceError
 from updater.core.slots import character
-from updater.edge.medium import Kind, Medium, find, user_of
+from updater.edge.medium import Area, Kind, Medium, areas, find, number_of, shares, user_of
 
 MIB = 1 << 20
 
@@ -120,6 +120,178 @@ def test_a_ubi_volume_is_known_by_sysfs(node: Path, tmp_path: Path) -> None:
     whole = make(node, "ubi0", stat.S_IFCHR, 250, 0)
     with pytest.raises(DeviceError, match="holds no image"):
         find(str(whole), str(tmp_path / "sys"))
+
+
+@pytest.mark.root
+def test_what_cannot_be_written_has_a_number_too(node: Path, tmp_path: Path) -> None:
+    """A device is known by any of its nodes; what is none has 0, and what is missing is said."""
+    flash = os.makedev(31, 3)
+    assert number_of(str(make(node, "flash", stat.S_IFCHR, 90, 6))) == flash
+    assert number_of(str(make(node, "flash-ro", stat.S_IFCHR, 90, 7))) == flash
+    assert number_of(str(make(node, "flash-block", stat.S_IFBLK, 31, 3))) == flash
+    disk = make(node, "disk", stat.S_IFBLK, 179, 0)
+    link = tmp_path / "link"
+    link.symlink_to(disk)
+    assert number_of(str(link)) == os.makedev(179, 0)
+    assert [number_of(path) for path in (__file__, "/dev/null", "/")] == [0, 0, 0]
+    link.unlink()
+    with pytest.raises(DeviceError, match=f"^{link}: No such file or directory$"):
+        number_of(str(link))
+
+
+# --- where it lies -------------------------------------------------------------------------------
+
+SOC = "sys/devices/platform/soc"
+
+
+def show(root: Path, kind: str, number: str, folder: str, **facts: int) -> None:
+    """Let the kernel show a device of *kind*, block or char, at *folder*, with *facts* as files."""
+    made = root / folder
+    made.mkdir(parents=True, exist_ok=True)
+    for name, fact in facts.items():
+        (made / name).write_text(f"{fact}\n")
+    (root / "sys/dev" / kind).mkdir(parents=True, exist_ok=True)
+    (root / "sys/dev" / kind / number).symlink_to(made)
+
+
+def flash(root: Path, index: int, folder: str, size: int, **facts: int) -> None:
+    """Let the kernel show an MTD device, a partition if it has an offset."""
+    show(
+        root, "char", f"90:{2 * index}", f"{folder}/mtd{index}", size=size, erasesize=4096, **facts
+    )
+
+
+@pytest.fixture
+def sysfs(tmp_path: Path) -> str:
+    """A kernel with an eMMC, and with flash chips whose partitions are shown in each way."""
+    emmc = f"{SOC}/mmc0/block/mmcblk0"
+    show(tmp_path, "block", "179:0", emmc, size=1 << 15)
+    show(tmp_path, "block", "179:1", f"{emmc}/mmcblk0p1", partition=1, start=2048, size=2048)
+    show(tmp_path, "block", "179:2", f"{emmc}/mmcblk0p2", partition=2, start=4096, size=8192)
+    show(tmp_path, "block", "179:8", f"{SOC}/mmc0/block/mmcblk0boot0", size=8192)
+    around, beside, hidden = (f"{SOC}/{index}.flash/mtd" for index in range(3))
+    flash(tmp_path, 0, around, 16 * MIB)
+    flash(tmp_path, 1, f"{around}/mtd0", MIB, offset=MIB)
+    flash(tmp_path, 2, f"{around}/mtd0", 8 * MIB, offset=2 * MIB)
+    flash(tmp_path, 3, f"{around}/mtd0/mtd2", MIB, offset=4 * MIB)
+    flash(tmp_path, 4, beside, 16 * MIB)
+    flash(tmp_path, 5, beside, MIB, offset=MIB)
+    flash(tmp_path, 6, hidden, MIB, offset=MIB)
+    flash(tmp_path, 7, hidden, 2 * MIB, offset=0)
+    flash(tmp_path, 8, "sys/devices/virtual/mtd", 16 * MIB)
+    flash(tmp_path, 9, "sys/devices/virtual/mtd", 16 * MIB)
+    ubi = "sys/devices/virtual/ubi/ubi0"
+    show(tmp_path, "char", "250:0", ubi, mtd_num=2)
+    show(tmp_path, "char", "250:1", f"{ubi}/ubi0_0", upd_marker=0)
+    show(tmp_path, "char", "250:2", f"{ubi}/ubi0_1", upd_marker=0)
+    return str(tmp_path / "sys")
+
+
+def named(name: str) -> int:
+    """Return the number of a device of that kernel's."""
+    volumes = {"ubi0_0": 1, "ubi0_1": 2}
+    if name in volumes:
+        return character(os.makedev(250, volumes[name]))
+    if name.startswith("mtd"):
+        return os.makedev(31, int(name.removeprefix("mtd")))
+    return os.makedev(179, {"mmcblk0": 0, "p1": 1, "p2": 2, "boot0": 8, "none": 77}[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "whole", "reach"),
+    [
+        ("mmcblk0", f"{SOC}/mmc0/block/mmcblk0", (0, 16 * MIB)),
+        ("p2", f"{SOC}/mmc0/block/mmcblk0", (2 * MIB, 6 * MIB)),
+        ("boot0", f"{SOC}/mmc0/block/mmcblk0boot0", (0, 4 * MIB)),
+        ("mtd3", f"{SOC}/0.flash/mtd/mtd0", (6 * MIB, 7 * MIB)),
+        ("mtd5", f"{SOC}/1.flash/mtd/mtd4", (MIB, 2 * MIB)),
+        ("mtd6", f"{SOC}/2.flash/mtd", (MIB, 2 * MIB)),
+        ("ubi0_1", f"{SOC}/0.flash/mtd/mtd0", (2 * MIB, 10 * MIB)),
+    ],
+)
+def test_where_a_device_lies_is_told_by_its_disk_or_chip(
+    sysfs: str, tmp_path: Path, name: str, whole: str, reach: tuple[int, int]
+) -> None:
+    """The whole device and the bytes of it, however deep a partition is in others."""
+    assert areas(named(name), sysfs) == [Area(str(tmp_path / whole), *reach)]
+
+
+def test_a_device_that_has_gone_lies_nowhere(sysfs: str) -> None:
+    """What the kernel does not show shares nothing, but it is still itself."""
+    assert areas(named("none"), sysfs) == []
+    assert not shares(named("none"), named("mmcblk0"), sysfs=sysfs)
+    assert shares(named("none"), named("none"), sysfs=sysfs)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_shared"),
+    [
+        ("p1", "p1", True),
+        ("mmcblk0", "p1", True),
+        ("p1", "p2", False),
+        ("mmcblk0", "boot0", False),
+        # flash: a partition around, beside, and next to it
+        ("mtd0", "mtd3", True),
+        ("mtd2", "mtd3", True),
+        ("mtd1", "mtd3", False),
+        ("mtd4", "mtd5", True),
+        ("mtd6", "mtd7", True),
+        # other chips: with the same offsets, or in the same folder
+        ("mtd1", "mtd5", False),
+        ("mtd5", "mtd6", False),
+        ("mtd8", "mtd9", False),
+        # volumes: on their flash, and beside each other
+        ("ubi0_0", "mtd2", True),
+        ("ubi0_0", "mtd0", True),
+        ("ubi0_0", "mtd1", False),
+        ("ubi0_0", "ubi0_0", True),
+        ("ubi0_0", "ubi0_1", False),
+        ("ubi0_0", "p1", False),
+    ],
+)
+def test_what_shares_bytes_is_told(sysfs: str, one: str, other: str, is_shared: bool) -> None:
+    """A partition and its disk do, two partitions do not, whichever of them is asked about."""
+    assert shares(named(one), named(other), sysfs=sysfs) is is_shared
+    assert shares(named(other), named(one), sysfs=sysfs) is is_shared
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "reach", "is_shared"),
+    [
+        ("mmcblk0", "mmcblk0", (MIB // 2, 4096), True),
+        ("p1", "mmcblk0", (MIB // 2, 4096), False),
+        ("p1", "mmcblk0", (MIB - 4096, 4096), False),
+        ("p1", "mmcblk0", (MIB - 4095, 4096), True),
+        ("p1", "mmcblk0", (2 * MIB - 1, 4096), True),
+        ("p1", "mmcblk0", (2 * MIB, 4096), False),
+        ("p2", "mmcblk0", (3 * MIB, 4096), True),
+        ("p2", "mmcblk0", (-10 * MIB - 1, 4096), True),
+        ("p2", "mmcblk0", (-10 * MIB, 4096), False),
+        ("mmcblk0", "p1", (0, 4096), True),
+        ("p1", "p1", (MIB // 2, 4096), True),
+        ("mtd1", "mtd0", (0, 4096), False),
+        ("mtd3", "mtd0", (6 * MIB, 4096), True),
+        ("ubi0_1", "mtd0", (2 * MIB, 4096), True),
+        ("mtd2", "ubi0_0", (64 * MIB, 4096), True),  # wherever in its flash those bytes may be
+    ],
+)
+def test_only_what_is_reached_counts(
+    sysfs: str, one: str, other: str, reach: tuple[int, int], is_shared: bool
+) -> None:
+    """Bytes of a disk are also those of the partition around them, and of no other one."""
+    assert shares(named(one), named(other), reach, sysfs) is is_shared
+
+
+@pytest.mark.root
+def test_partitions_of_a_real_disk_are_apart(disk: str) -> None:
+    """The kernel's own files say the same of a loop device."""
+    whole, first, second = (Path(path).stat().st_rdev for path in (disk, f"{disk}p1", f"{disk}p2"))
+    assert [(area.start, area.stop) for area in areas(second)] == [(20 * MIB, 36 * MIB)]
+    assert shares(whole, first)
+    assert shares(second, whole)
+    assert not shares(first, second)
+    assert not shares(first, whole, (0, MIB))
+    assert shares(first, whole, (0, MIB + 1))
 
 
 # --- who uses it ---------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What stands at a path that an image is to be written to, and who uses it: facts of the kernel's.
+"""What stands at a path that an image is to be written to, where that lies, and who uses it.
 
+All of it facts of the kernel's, and devices are told by their numbers, never by their names.
 Refuses what no image can be written to, in one sentence. That a device is held is decided by the
 kernel when it is opened exclusively; here it is only seen earlier and said who. The one user whom
 the kernel lets pass is a loop device over a block device.
@@ -8,7 +9,7 @@ the kernel lets pass is a loop device over a block device.
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -19,6 +20,8 @@ from updater.core.errors import DeviceError
 
 _MTD_CHAR_MAJOR = 90
 _MTD_BLOCK_MAJOR = 31
+_SECTOR_BYTES = 512  # of sysfs, whatever the device's own sectors are
+_VOLUME = slots.character(0)  # what marks the number of a UBI volume
 
 
 class Kind(Enum):
@@ -92,17 +95,135 @@ def _block(path: str, number: int) -> Medium:
 
 
 def _character(path: str, number: int, sysfs: Path) -> Medium:
+    index, is_read_only = divmod(os.minor(number), 2)
+    if os.major(number) == _MTD_CHAR_MAJOR and is_read_only:
+        raise DeviceError(f"{path} can only be read; write to /dev/mtd{index}")
+    return _flash(path, number, sysfs)
+
+
+def number_of(path: str, sysfs: str = "/sys") -> int:
+    """Return the number of the device at *path*, as of a ``Medium``; 0 if that can be none.
+
+    Raises:
+        DeviceError: Nothing is there.
+    """
+    try:
+        found = Path(path).stat()
+        if stat.S_ISBLK(found.st_mode):
+            return found.st_rdev
+        if stat.S_ISCHR(found.st_mode):
+            with suppress(DeviceError):  # an EEPROM, say
+                return _flash(path, found.st_rdev, Path(sysfs)).number
+    except OSError as error:
+        raise DeviceError(f"{path}: {error.strerror}") from error
+    return 0
+
+
+def _flash(path: str, number: int, sysfs: Path) -> Medium:
     if os.major(number) == _MTD_CHAR_MAJOR:
-        index, is_read_only = divmod(os.minor(number), 2)
-        if is_read_only:
-            raise DeviceError(f"{path} can only be read; write to /dev/mtd{index}")
-        return Medium(path, Kind.MTD, os.makedev(_MTD_BLOCK_MAJOR, index))
+        return Medium(path, Kind.MTD, os.makedev(_MTD_BLOCK_MAJOR, os.minor(number) // 2))
     volume = _folder(sysfs, "char", number).resolve()
     if not (volume / "upd_marker").exists():  # which a UBI volume has, and a whole UBI device not
         raise DeviceError(f"{path} is a character device that holds no image")
     index = int((volume.parent / "mtd_num").read_text("ascii"))
     below = os.makedev(_MTD_BLOCK_MAJOR, index)
     return Medium(path, Kind.UBI, slots.character(number), below)
+
+
+# --- where it lies -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """Bytes of a whole device.
+
+    Attributes:
+        whole: The disk or flash chip, by its folder in sysfs.
+        start: The first one.
+        stop: The one behind the last.
+    """
+
+    whole: str
+    start: int
+    stop: int
+
+    def part(self, offset_bytes: int, size_bytes: int) -> "Area":
+        """Return a part of it; a negative offset counts from its end."""
+        start = (self.stop if offset_bytes < 0 else self.start) + offset_bytes
+        return Area(self.whole, start, start + size_bytes)
+
+    def overlaps(self, other: "Area") -> bool:
+        """Tell whether both have a byte in common."""
+        return self.whole == other.whole and self.start < other.stop and other.start < self.stop
+
+
+def shares(
+    number: int, other: int, reach: tuple[int, int] | None = None, sysfs: str = "/sys"
+) -> bool:
+    """Tell whether two devices are the same, or have bytes in common.
+
+    Args:
+        number: One, numbered as a ``Medium`` is.
+        other: The other one.
+        reach: Which bytes of *other* count if it is not the same: offset and size; None for all.
+        sysfs: Where partitions are told.
+    """
+    if number == other:
+        return True
+    if number & _VOLUME and other & _VOLUME:
+        return False  # both may lie anywhere on their flash, but never in the same place
+    theirs = areas(other, sysfs)
+    if reach is not None and not other & _VOLUME:
+        theirs = [area.part(*reach) for area in theirs]
+    return any(our.overlaps(their) for our in areas(number, sysfs) for their in theirs)
+
+
+def areas(number: int, sysfs: str = "/sys") -> Sequence[Area]:
+    """Return where the device *number* lies: of a UBI volume, the MTD partition below.
+
+    Several if it cannot be told on which chip that is; none if the kernel has no such device.
+    """
+    root, index = Path(sysfs), os.minor(number & (_VOLUME - 1))
+    try:
+        if number & _VOLUME:
+            volume = _folder(root, "char", number & (_VOLUME - 1)).resolve()
+            index = int((volume.parent / "mtd_num").read_text("ascii"))
+        elif os.major(number) != _MTD_BLOCK_MAJOR:
+            return [_on_disk(_folder(root, "block", number).resolve())]
+        return _on_chip(_folder(root, "char", os.makedev(_MTD_CHAR_MAJOR, 2 * index)).resolve())
+    except OSError:
+        return []
+
+
+def _on_disk(folder: Path) -> Area:
+    size_bytes = _count(folder / "size") * _SECTOR_BYTES
+    if not (folder / "partition").exists():
+        return Area(str(folder), 0, size_bytes)
+    start = _count(folder / "start") * _SECTOR_BYTES
+    return Area(str(folder.parent), start, start + size_bytes)
+
+
+def _on_chip(folder: Path) -> list[Area]:
+    """Return where an MTD partition lies, which may be one of another; ``offset`` tells where."""
+    start, size_bytes = 0, _count(folder / "size")
+    while (folder / "offset").exists():
+        start += _count(folder / "offset")
+        folder = folder.parent
+    return [Area(str(chip), start, start + size_bytes) for chip in _chips(folder)]
+
+
+def _chips(folder: Path) -> Sequence[Path]:
+    """Return what stands for the chip that *folder* is, or that the partitions in it are of.
+
+    By the kernel's configuration that is the MTD device around a partition, one beside it, or none
+    that is shown (CONFIG_MTD_PARTITIONED_MASTER; drivers/mtd/mtdpart.c).
+    """
+    shown = [each.parent for each in folder.glob("*/erasesize")]
+    return [each for each in shown if not (each / "offset").exists()] or [folder]
+
+
+def _count(path: Path) -> int:
+    return int(path.read_text("ascii"))
 
 
 # --- who uses it ---------------------------------------------------------------------------------
