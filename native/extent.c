@@ -18,7 +18,7 @@ int upd_extent_write(int fd, const unsigned char *buf, size_t len, uint64_t offs
 			continue;
 		if (n <= 0)
 			return upd_fail_errno(reterr, UPD_IO, n < 0 ? errno : ENOSPC, offset + done,
-					      "write to the slot failed");
+					      "write to the medium failed");
 		done += (size_t)n;
 	}
 	return 0;
@@ -36,7 +36,7 @@ int upd_extent_read(int fd, unsigned char *buf, size_t len, uint64_t offset,
 			continue;
 		if (n <= 0)
 			return upd_fail_errno(reterr, UPD_IO, n < 0 ? errno : EIO, offset + done,
-					      "read-back of the slot failed");
+					      "read-back of the medium failed");
 		done += (size_t)n;
 	}
 	return 0;
@@ -46,7 +46,7 @@ int upd_extent_flush(int fd, int is_cached, uint64_t offset, struct upd_error *r
 {
 	/* not tried again on failure: the kernel may have dropped what it could not write */
 	if (fdatasync(fd) != 0)
-		return upd_fail_errno(reterr, UPD_IO, errno, offset, "flush of the slot failed");
+		return upd_fail_errno(reterr, UPD_IO, errno, offset, "flush of the medium failed");
 	if (is_cached)
 		posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 	return 0;
@@ -62,6 +62,6 @@ int upd_extent_differs(struct upd_error *reterr, uint64_t offset)
 {
 	reterr->offset = offset;
 	return upd_fail(reterr, UPD_READ_BACK,
-			"the slot does not hold what was written, near byte %llu",
+			"the medium does not hold what was written, near byte %llu",
 			(unsigned long long)offset);
 }

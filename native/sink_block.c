@@ -24,7 +24,7 @@ static int block_zero(struct upd_direct *direct, uint64_t offset, uint64_t len,
 			return UPD_MORE;
 		if (errno != EINTR)
 			return upd_fail_errno(reterr, UPD_IO, errno, offset,
-					      "zeroing the slot failed");
+					      "zeroing the medium failed");
 	}
 	return 0;
 }

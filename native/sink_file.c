@@ -2,7 +2,8 @@
 /*
  * A plain file as a sink. The image goes to NAME.part beside it, which takes the file's name only
  * when every byte was read back and matched: until then the old file stands, and a cut leaves one
- * of the two whole. Room for a known size is reserved before the first byte.
+ * of the two whole. Room for a known size is reserved before the first byte; without one the file
+ * system may turn out to be full, which is as if a device were too small.
  *
  * NAME.part stays behind when a checkpoint was asked for, so that a later try can go on with it.
  */
@@ -57,12 +58,17 @@ static int no_room(const struct file_sink *file, uint64_t size, struct upd_error
 			(unsigned long long)size, (unsigned long long)reterr->offset);
 }
 
+static int is_full(int os_errno)
+{
+	return os_errno == ENOSPC || os_errno == EFBIG || os_errno == EDQUOT;
+}
+
 static int reserve(struct file_sink *file, uint64_t size, struct upd_error *reterr)
 {
 	int fd = file->direct.fd;
 
 	while (size > 0 && fallocate(fd, 0, 0, (off_t)size) != 0) {
-		if (errno == ENOSPC || errno == EFBIG || errno == EDQUOT)
+		if (is_full(errno))
 			return no_room(file, size, reterr);
 		if (errno == EOPNOTSUPP)
 			return 0; /* the write that finds no room will say so */
@@ -72,6 +78,15 @@ static int reserve(struct file_sink *file, uint64_t size, struct upd_error *rete
 	if (size > 0)
 		file->length = size;
 	return 0;
+}
+
+/* Where no room was reserved a write, or its flush, finds none: that is no fault of the medium. */
+static int judged(int status, struct upd_error *reterr)
+{
+	if (status != UPD_IO || !is_full(reterr->os_errno))
+		return status;
+	return upd_fail(reterr, UPD_SPACE, "the file system has no room behind byte %llu",
+			(unsigned long long)reterr->offset);
 }
 
 static int file_blank(struct upd_sink *base, uint64_t size, struct upd_error *reterr)
@@ -84,14 +99,25 @@ static int file_blank(struct upd_sink *base, uint64_t size, struct upd_error *re
 		return upd_fail_errno(reterr, UPD_IO, errno, 0, "the file cannot be cut");
 	file->length = file->direct.offset;
 	status = reserve(file, size, reterr);
-	return status ? status : upd_direct_blank(base, size, reterr);
+	return status ? status : judged(upd_direct_blank(base, size, reterr), reterr);
+}
+
+static int file_write(struct upd_sink *base, unsigned char *buf, size_t len,
+		      struct upd_error *reterr)
+{
+	return judged(upd_direct_write(base, buf, len, reterr), reterr);
+}
+
+static int file_settle(struct upd_sink *base, struct upd_error *reterr)
+{
+	return judged(upd_direct_settle(base, reterr), reterr);
 }
 
 static int file_commit(struct upd_sink *base, struct upd_error *reterr)
 {
 	struct file_sink *file = (struct file_sink *)base;
 	int fd = file->direct.fd;
-	int status = upd_direct_commit(base, reterr);
+	int status = judged(upd_direct_commit(base, reterr), reterr);
 
 	if (status != 0)
 		return status;
@@ -117,8 +143,8 @@ static void file_close(struct upd_sink *base)
 
 static const struct upd_sink_ops file_ops = {
 	.blank = file_blank,
-	.write = upd_direct_write,
-	.settle = upd_direct_settle,
+	.write = file_write,
+	.settle = file_settle,
 	.commit = file_commit,
 	.close = file_close,
 	.read = upd_direct_read,

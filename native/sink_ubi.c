@@ -124,6 +124,18 @@ static int is_refusal(int error)
 	       error == ENOTTY;
 }
 
+static const char *why_not(int error)
+{
+	switch (error) {
+	case EBUSY:
+		return "the volume is mounted or in use";
+	case EPERM:
+		return "the volume cannot be updated without CAP_SYS_RESOURCE";
+	default:
+		return "the volume cannot be updated";
+	}
+}
+
 /* --- blank, write, settle --------------------------------------------------------------------- */
 
 static int ubi_blank(struct upd_sink *base, uint64_t size, struct upd_error *reterr)
@@ -142,8 +154,7 @@ static int ubi_blank(struct upd_sink *base, uint64_t size, struct upd_error *ret
 	error = begin_update(ubi, size);
 	if (error != 0)
 		return upd_fail_errno(reterr, is_refusal(error) ? UPD_OPEN : UPD_IO, error, 0,
-				      error == EBUSY ? "the volume is mounted or in use"
-						     : "the volume cannot be updated");
+				      why_not(error));
 	ubi->size = size;
 	return 0;
 }

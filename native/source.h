@@ -38,6 +38,7 @@ struct upd_source {
 	const atomic_int *is_cancelled;
 	_Atomic uint64_t size; /* of the firmware; 0: not known yet */
 	_Atomic unsigned retries;
+	_Atomic unsigned pieces; /* connections that gave bytes of it; a local source counts none */
 	/* What the server calls this version of the object, as a header's value for If-Range (ETag,
 	 * else Last-Modified); "": nothing. Set when the first read returns. */
 	char validator[UPD_VALIDATOR_SIZE];

@@ -187,7 +187,7 @@ static int take_size(struct file_source *file, const struct stat *st, uint64_t s
 	if (status != 0)
 		return status;
 	file->is_regular = S_ISREG(st->st_mode);
-	if (file->is_regular && size && held != size)
+	if (file->is_regular ? size && held != size : held < size)
 		return upd_fail(reterr, UPD_LENGTH,
 				"the source has %llu bytes, %llu were announced",
 				(unsigned long long)held, (unsigned long long)size);

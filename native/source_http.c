@@ -78,6 +78,7 @@ static size_t take(char *bytes, size_t one, size_t len, void *context)
 	http->want += now;
 	http->room -= now;
 	http->spilled = len - now;
+	http->base.pieces += len > 0 && http->received == http->asked;
 	http->received += len;
 	upd_http_pay(http, len);
 	return len;

@@ -62,7 +62,7 @@ static int finish(struct upd_pump *pump, struct upd_digest *digest, struct upd_e
 	if (digest->wanted[0] == '\0' || strcmp(digest->hex, digest->wanted) == 0)
 		return 0;
 	/* pieces of two objects, perhaps: only what came in one piece is judged */
-	if (pump->resumed > 0 || pump->source->retries > 0)
+	if (pump->resumed > 0 || pump->source->pieces > 1)
 		return upd_fail(error, UPD_AGAIN, "%s of what came in pieces is not as announced",
 				digest->name);
 	return upd_fail(error, UPD_DIGEST, "%s is %s, announced was %s", digest->name, digest->hex,

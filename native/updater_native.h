@@ -30,7 +30,8 @@ enum upd_status {
 	/* The object is complete and has another digest than announced. The slot cannot boot. */
 	UPD_DIGEST = -5,
 	/* The image is larger than the medium, which holds offset bytes, or than image_limit. If
-	 * the size was announced, nothing was written. */
+	 * the size was announced, nothing was written, unless it is a file and its file system
+	 * reserves no room. */
 	UPD_SPACE = -6,
 	/* The device or the local source cannot be opened: missing, mounted, held, no permission.
 	 * Nothing was written. os_errno says which. */

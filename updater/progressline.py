@@ -27,7 +27,7 @@ _PLAIN_LIMIT_S = 30.0  # and at most
 _WORDS = {
     Phase.RESUMING.value: "checking what is there",
     Phase.CONNECTING.value: "connecting",
-    Phase.BLANKING.value: "blanking the beginning",
+    Phase.BLANKING.value: "preparing the medium",
     Phase.RECEIVING.value: "writing",
     Phase.VERIFYING.value: "reading back",
     Phase.DONE.value: "done",

@@ -51,6 +51,9 @@ def remains(
     again = "goes on there" if can_go_on else "begins anew"
     if error is None and phase in {Phase.VERIFYING, Phase.DONE}:
         return f"whether {path} is complete says: updater read-back {path}"
+    if medium.kind is Kind.FILE and isinstance(error, StorageError) and phase is Phase.VERIFYING:
+        # the last call that can fail comes after it has taken its name
+        return f"{path} is as it was, or complete: updater read-back {path} says which"
     if medium.kind is Kind.FILE:
         part = f"; the same command {again}, with {path}.part" if can_go_on else ""
         return f"{path} is as it was{part}"

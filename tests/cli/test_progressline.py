@@ -61,7 +61,7 @@ LINES = {
     ),
     "blanking": (
         told(Phase.BLANKING, 0), None,
-        f"{'.' * 30}   0 %  0.0 of 4.0 MiB  blanking the beginning",
+        f"{'.' * 30}   0 %  0.0 of 4.0 MiB  preparing the medium",
     ),
     "writing": (
         told(Phase.RECEIVING, MIB), MIB / 2,

@@ -22,6 +22,7 @@ BLANK = "x is incomplete and boots nowhere: its beginning is blank; the same com
 MARKED = "x is incomplete, and the kernel marks it so; the same command begins anew"
 UNKNOWN = "whether x is complete says: updater read-back x"
 WORTHLESS = "x is incomplete and must not be used; the same command goes on there"
+EITHER = "x is as it was, or complete: updater read-back x says which"
 ROOM = SpaceError(2, 1, "x")
 
 LEFT: list[tuple[Kind, Phase, UpdaterError | None, str]] = [
@@ -46,6 +47,8 @@ LEFT: list[tuple[Kind, Phase, UpdaterError | None, str]] = [
     (Kind.UBI, Phase.RECEIVING, TransportError("no"), MARKED),
     (Kind.FILE, Phase.RECEIVING, None, UNTOUCHED + "; the same command goes on there, with x.part"),
     (Kind.FILE, Phase.RECEIVING, DigestError("no"), UNTOUCHED),
+    (Kind.FILE, Phase.RECEIVING, ROOM, UNTOUCHED + "; the same command goes on there, with x.part"),
+    (Kind.FILE, Phase.VERIFYING, StorageError("no"), EITHER),
 ]
 
 

@@ -361,7 +361,7 @@ def test_install_need_not_wait(world: World, small: Image) -> None:
         assert session["state"] == "installing"
         text = board.run("status").stdout
         assert f"session {session['id']}: version 2.0.0 installing" in text
-        assert re.search(r" of 24\.0 MiB  (connecting|blanking the beginning|writing)\n", text)
+        assert re.search(r" of 24\.0 MiB  (connecting|preparing the medium|writing)\n", text)
         busy = board.run("write", small.path, "--to", board.slots["B"], *small.words())
         assert busy.returncode == 5
         assert f"process {agent.pid}" in busy.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from sanitized import HEAD, MIB, Outcome, Slot, Status
+from test_sources import piped
 
 IMAGE = random.Random(9).randbytes(6 * MIB) + bytes(MIB) + random.Random(10).randbytes(MIB + 77)
 BEFORE = b"what was here before"
@@ -108,6 +109,42 @@ def test_no_room_is_told_before_the_first_byte(slot: Slot) -> None:
     assert 0 < outcome.facts["offset"] < 1 << 42
     assert not target.exists()
     assert not part(target).exists()
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+@pytest.mark.parametrize("call", ["write:1", "write:7", "flush:1", "flush:3"])
+def test_a_file_system_that_is_full_is_no_broken_one(
+    slot: Slot, target: Path, call: str, error: int
+) -> None:
+    """What nobody has reserved may not be there: that is the image's size, and no bad medium."""
+    with piped(IMAGE):
+        outcome = fill(slot, target, source="-", size=0, fault=f"{call}:{error}")
+    assert outcome.happened
+    assert outcome.status == Status.SPACE
+    assert outcome.facts["offset"] <= len(IMAGE)
+    assert target.read_bytes() == BEFORE
+    assert not part(target).exists()
+
+
+@pytest.mark.parametrize("call", ["write:7", "flush:3"])
+def test_a_failure_of_the_medium_is_one(slot: Slot, target: Path, call: str) -> None:
+    """Whether there was room or not."""
+    outcome = fill(slot, target, fault=f"{call}:{errno.EIO}")
+    assert (outcome.status, outcome.facts["os_errno"]) == (Status.IO, errno.EIO)
+    assert " medium failed at byte " in outcome.message
+
+
+@pytest.mark.root
+def test_an_image_of_unknown_length_may_not_fit(slot: Slot, tmp_path: Path) -> None:
+    """A real file system of 4 MiB: so many bytes it took, and the next one it refused."""
+    room = tmp_path / "room"
+    room.mkdir()
+    with piped(IMAGE):
+        before = f"mount -t tmpfs -o size=4m none {room}"
+        outcome = fill(slot, room / "target", source="-", size=0, before=before)
+    assert outcome.status == Status.SPACE
+    assert outcome.facts["offset"] == 4 * MIB
+    assert outcome.message == f"the file system has no room behind byte {4 * MIB}"
 
 
 def test_a_file_that_is_being_written_is_busy(slot: Slot, target: Path) -> None:

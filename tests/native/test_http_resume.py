@@ -14,7 +14,7 @@ import pytest
 from hostile import HostileServer, Script, answer, begin, header
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sanitized import BUFFER, HEAD, IMAGE, MIB, STALL_MS, Slot, Status
+from sanitized import BUFFER, HEAD, IMAGE, MIB, STALL_MS, Slot, Status, md5
 from scripts import (
     AGAIN,
     ETAG,
@@ -38,6 +38,8 @@ END = SIZE - 1
 OTHER = IMAGE[:AT] + bytes(byte ^ 1 for byte in IMAGE[AT:])
 WEAK = 'ETag: W/"one"'
 DATE = "Last-Modified: Wed, 21 Oct 2015 07:28:00 GMT"
+WRONG = "0" * 32
+UNANNOUNCED = b"HTTP/1.1 200 OK\r\n" + ETAG.encode() + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
 LATER = "Last-Modified: Thu, 22 Oct 2015 07:28:00 GMT"
 PART = "HTTP/1.1 206 Partial Content\r\n"
 FIRST = whole(ETAG, sends=AT)
@@ -210,6 +212,34 @@ def test_what_only_looks_like_the_rest_starts_over_too(
     assert slot.is_blank()
 
 
+IN_ONE_PIECE: dict[str, tuple[Script, ...]] = {
+    "503": (status("503 Later"), whole(ETAG)),
+    "no answer": (said(), whole(ETAG)),
+    "an answer and no byte": (whole('ETag: "old"', sends=0), whole(ETAG)),
+    "its end told later": (
+        lambda _: chain([UNANNOUNCED], in_chunks(IMAGE, BUFFER)),
+        status("416 No", f"Content-Range: bytes */{SIZE}"),
+    ),
+}
+
+
+@pytest.mark.parametrize("scripts", IN_ONE_PIECE.values(), ids=IN_ONE_PIECE.keys())
+def test_what_came_by_one_connection_is_judged(
+    slot: Slot, server: HostileServer, scripts: tuple[Script, ...]
+) -> None:
+    """However many were made for it: a wrong digest is final, and both digests are told."""
+    outcome = fetch(slot, server, in_turn(*scripts), md5=WRONG, **AGAIN)
+    assert (outcome.status, outcome.facts["retries"]) == (Status.DIGEST, 1)
+    assert outcome.message == f"MD5 is {md5(IMAGE)}, announced was {WRONG}"
+
+
+@pytest.mark.parametrize("sends", [1, END])
+def test_one_byte_makes_a_piece(slot: Slot, server: HostileServer, sends: int) -> None:
+    """It may be another object's: the digest is no verdict on the announced one."""
+    outcome = fetch(slot, server, in_turn(whole(ETAG, sends=sends), rest(ETAG)), md5=WRONG, **AGAIN)
+    assert outcome.status == Status.AGAIN
+
+
 ENDED: dict[str, tuple[Status, Script]] = {
     **{
         str(code): (Status.HTTP, status(f"{code} No"))
@@ -280,9 +310,6 @@ def test_an_unannounced_size_is_that_of_the_answer_that_brings_bytes(
     script = in_turn(whole(image=IMAGE + b"x", sends=0), whole())
     outcome = fetch(slot, server, script, size=0, **AGAIN)
     assert (outcome.status, outcome.facts["size"]) == (Status.DONE, SIZE)
-
-
-UNANNOUNCED = b"HTTP/1.1 200 OK\r\n" + ETAG.encode() + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.mark.parametrize("more", [{}, {"md5": None}], ids=["digest", "no digest"])

@@ -78,6 +78,18 @@ def test_a_device_knows_its_length(slot: Slot) -> None:
     assert outcome.hexdigest == md5(slot.held())
 
 
+def test_a_device_that_is_too_short_is_refused(slot: Slot, tmp_path: Path) -> None:
+    """It holds less than was announced: that is told before the first byte is written."""
+    target = tmp_path / "target"
+    orders = {"source": slot.path, "device": target, "md5": None}
+    outcome = slot.fill(**orders, size=ROOM + 1)
+    assert outcome.status == Status.LENGTH
+    assert outcome.message == f"the source has {ROOM} bytes, {ROOM + 1} were announced"
+    assert not target.exists()
+    assert slot.fill(**orders, size=ROOM - 1).status == Status.DONE
+    assert target.read_bytes() == slot.held()[:-1]
+
+
 def test_a_file_that_the_kernel_makes_up_is_read_to_its_end(slot: Slot) -> None:
     """It says that it has no bytes, and has some."""
     version = Path("/proc/version")

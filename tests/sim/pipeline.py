@@ -85,8 +85,9 @@ class Transfer:
         self._request = request
         self._fault: tuple[int, UpdaterError] | None = None
         self._is_connected = False
+        self._has_brought = False
         self.image = image
-        self.retries = 0
+        self.retries = self.pieces = 0
 
     def bring(self, percent: int) -> Image:
         """Return the image, now that *percent* of it have come and more are to come."""
@@ -101,7 +102,7 @@ class Transfer:
     def _try(self, percent: int) -> Image:
         if not self._is_connected:
             image, self._fault = self._web.open(self._request.source)
-            self._is_connected = True
+            self._is_connected, self._has_brought = True, False
             if self.image not in {None, image}:
                 raise StartOverError("the object has changed on the server")
             self.image = image
@@ -110,6 +111,8 @@ class Transfer:
         if self._web.cut is not None:
             raise self._web.cut
         assert self.image is not None
+        self.pieces += not self._has_brought
+        self._has_brought = True
         return self.image
 
 
@@ -300,7 +303,7 @@ class MemoryPipeline:
         assert image is not None
         if (image.md5, image.size_bytes) == (request.md5, request.size_bytes):
             return image
-        if is_resumed or transfer.retries:
+        if is_resumed or transfer.pieces > 1:
             raise StartOverError("MD5 of what came in pieces is not as announced")
         raise DigestError(f"MD5 is {image.md5}, announced is {request.md5}")
 

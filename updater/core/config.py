@@ -74,7 +74,7 @@ class DownloadConfig:
         "seconds with less than 256 bytes/s that end a connection", 30.0, low=0.1, high=3600
     )
     attempts: int = _row(
-        "connections in a row that bring nothing, until that is final", 5, low=1, high=1000
+        "connections in a row with less than 64 KiB each, until that is final", 5, low=1, high=1000
     )
     backoff_s: float = _row("longest pause before the second try, seconds", 5.0, low=0, high=3600)
     backoff_limit_s: float = _row("longest pause at all, seconds", 300.0, low=0, high=86400)
