@@ -20,9 +20,9 @@ from board.emulator.cache import cached, run
 HERE = Path(__file__).parent
 SOURCES = (
     *sorted(NATIVE.glob("decoder*.c")), NATIVE / "zstd_frame.c", NATIVE / "error.c",
-    HERE / "decode.c",
+    HERE / "decode.c", HERE / "unpack.c",
 )  # fmt: skip
-HEADERS = (*sorted(NATIVE.glob("*.h")), HERE / "starve.h")
+HEADERS = (*sorted(NATIVE.glob("*.h")), HERE / "starve.h", HERE / "unpack.h")
 NOISE = random.Random(4).randbytes(MIB)
 MIXED = NOISE[:300000] + bytes(400000) + b"updater " * 50000 + NOISE[300000:400000]
 TEXT = b"all that a small file needs, and a little more: " * 3

@@ -19,6 +19,7 @@ from sanitized import FLAGS, HEADERS, LIBRARIES, NATIVE
 from board.emulator.cache import cached, run
 
 FUZZ = Path(__file__).parent / "fuzz"
+DRIVER_HEADERS = tuple(sorted(FUZZ.parent.glob("*.h")))
 NATIVE_SOURCES = tuple(sorted(NATIVE.glob("*.c")))
 COMPILER = ("clang", *FLAGS, f"-I{NATIVE}", "-fno-sanitize-recover=all")
 INSTRUMENTED = "-fsanitize=address,undefined,fuzzer-no-link"
@@ -33,15 +34,15 @@ class Target:
 
     Args:
         name: What people call it.
-        source: Its file in ``fuzz/``.
+        sources: Its files, as seen from ``fuzz/``.
         seeds: What it begins with.
         runs: Inputs that it must at least execute each second, on a busy machine.
         edges: Edges of the instrumented code that it must at least cover.
-        words: What its source is compiled with.
+        words: What its sources are compiled with.
     """
 
     name: str
-    source: str
+    sources: tuple[str, ...]
     seeds: Callable[[], Iterator[bytes]]
     runs: int
     edges: int
@@ -139,15 +140,16 @@ def http_seeds() -> Iterator[bytes]:
             yield bytes([header, len(value) - 1 & 255]) + value
 
 
+DECODER = ("fuzz_decoder.c", "../unpack.c")
 TARGETS = {
     target.name: target
     for target in (
-        Target("gzip", "fuzz_decoder.c", gzip_seeds, 50, 85, ("-DFUZZED=UPD_FORMAT_GZIP",)),
-        Target("xz", "fuzz_decoder.c", xz_seeds, 50, 80, ("-DFUZZED=UPD_FORMAT_XZ",)),
-        Target("zstd", "fuzz_decoder.c", zstd_seeds, 50, 125, ("-DFUZZED=UPD_FORMAT_ZSTD",)),
-        Target("zstd-frame", "fuzz_zstd_frame.c", frame_seeds, 1000, 50),
-        Target("record", "fuzz_record.c", record_seeds, 1000, 45),
-        Target("http", "fuzz_http.c", http_seeds, 1000, 95),
+        Target("gzip", DECODER, gzip_seeds, 50, 85, ("-DFUZZED=UPD_FORMAT_GZIP",)),
+        Target("xz", DECODER, xz_seeds, 50, 80, ("-DFUZZED=UPD_FORMAT_XZ",)),
+        Target("zstd", DECODER, zstd_seeds, 50, 125, ("-DFUZZED=UPD_FORMAT_ZSTD",)),
+        Target("zstd-frame", ("fuzz_zstd_frame.c",), frame_seeds, 1000, 50),
+        Target("record", ("fuzz_record.c",), record_seeds, 1000, 45),
+        Target("http", ("fuzz_http.c",), http_seeds, 1000, 95),
     )
 }
 
@@ -168,13 +170,13 @@ def engine() -> Path:
 
 def build(target: Target) -> Path:
     library = engine() / "engine.a"
-    source = FUZZ / target.source
+    sources = [FUZZ / source for source in target.sources]
 
     def link(place: Path) -> None:
-        words = (*COMPILER, "-fsanitize=address,undefined,fuzzer", *target.words, source, library)
-        run(*words, "-o", place / "fuzz", *LIBRARIES)
+        words = (*COMPILER, f"-I{FUZZ.parent}", "-fsanitize=address,undefined,fuzzer")
+        run(*words, *target.words, *sources, library, "-o", place / "fuzz", *LIBRARIES)
 
-    inputs = (COMPILER, target.words, source, engine().name)
+    inputs = (COMPILER, target.words, *sources, *DRIVER_HEADERS, engine().name)
     return cached(f"fuzz-{target.name}", inputs, link) / "fuzz"
 
 
@@ -184,7 +186,7 @@ def campaign(target: Target, folder: Path, seconds: int) -> Campaign:
     corpus.mkdir(parents=True)
     for number, seed in enumerate(target.seeds()):
         (corpus / f"seed-{number}").write_bytes(seed)
-    command = [
+    command: list[str | Path] = [
         build(target), f"-max_total_time={seconds}", f"-rss_limit_mb={MEMORY_MIB}",
         f"-timeout={INPUT_TIMEOUT_S}", f"-max_len={MAX_LEN}", "-print_final_stats=1",
         "-use_value_profile=1", f"-artifact_prefix={folder}/", corpus,

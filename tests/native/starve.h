@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What decode.c knows of every allocation while a decoder works, those of libraries included:
+/* What unpack.c knows of every allocation while a decoder works, those of libraries included:
  * AddressSanitizer tells of each, or starve.c lets one fail. */
 #ifndef STARVE_H
 #define STARVE_H
@@ -11,7 +11,7 @@ int __sanitizer_install_malloc_and_free_hooks(void (*malloc_hook)(const volatile
 					      void (*free_hook)(const volatile void *));
 size_t __sanitizer_get_allocated_size(const volatile void *block);
 
-extern int is_counting;	  /* a decoder works */
+extern _Thread_local int is_counting; /* a decoder works */
 extern long starve_after; /* how many allocations of it succeed before one fails; negative: all */
 
 #endif

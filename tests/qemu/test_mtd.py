@@ -2,7 +2,7 @@
 """MTD as a slot, on a real kernel: NOR flash, RAM that plays flash, and raw NAND that wears out.
 
 nandsim is loaded with faults of each test's own choice; what it holds is read by mtd-utils, which
-share nothing with this program. tests/native/test_mtd_sink.py has the faults that no kernel plays.
+share nothing with this program. tests/native/test_mtd_*.py have the faults that no kernel plays.
 """
 
 import contextlib
