@@ -74,8 +74,9 @@ def _source(options: argparse.Namespace, medium: Medium) -> tuple[str, int]:
         UsageError: It cannot be read as a source, or is what shall be written.
     """
     text, size_bytes = options.source, options.size or 0
-    if text == STDIN and sys.stdin.isatty():
-        raise UsageError("standard input is a terminal: an image must come through it")
+    if text == STDIN and (sys.stdin is None or sys.stdin.isatty()):
+        what = "closed" if sys.stdin is None else "a terminal"
+        raise UsageError(f"standard input is {what}: an image must come through it")
     if text == STDIN or "://" in text:
         return text, size_bytes
     path = Path(text)
