@@ -11,6 +11,7 @@
 #include "ring.h"
 
 #define HEAD_SIZE ((size_t)1 << 20)
+#define PARTS 3U /* of the head */
 #define GROUP_SIZE ((size_t)2 << 20)
 #define PIECE_SIZE ((size_t)64 << 10) /* what is looked at for zeros and for what is there */
 
@@ -47,52 +48,55 @@ static int store_part(struct upd_direct *direct, const unsigned char *bytes, siz
  * the first sector (squashfs, FIT, FAT, a partition table), then the rest of the first 4 KiB (ext4
  * and EROFS, at 1 KiB). A torn first part then lies in a head that nothing knows.
  */
-static int store_head(struct upd_direct *direct, const unsigned char *bytes, int is_blanking,
-		      struct upd_error *reterr)
+static int store_nth(struct upd_direct *direct, const unsigned char *bytes, unsigned part,
+		     struct upd_error *reterr)
 {
 	const size_t len = direct->base.head_size;
 	const size_t first = len < direct->sector ? len : direct->sector;
 	const size_t known = len < UPD_ALIGNMENT ? len : UPD_ALIGNMENT;
 	const size_t edges[] = { 0, first, first < known ? known : first, len };
-	int status = 0;
 
-	for (unsigned i = 0; status == 0 && i < 3; i++) {
-		unsigned part = is_blanking ? i : 2 - i;
-
-		status = store_part(direct, bytes, edges[part], edges[part + 1], reterr);
-	}
-	return status;
+	return store_part(direct, bytes, edges[part], edges[part + 1], reterr);
 }
 
 int upd_direct_blank(struct upd_sink *base, uint64_t size, struct upd_error *reterr)
 {
 	struct upd_direct *direct = (struct upd_direct *)base;
 	unsigned char *blank = aligned_alloc(UPD_ALIGNMENT, HEAD_SIZE);
-	int status;
+	int status = 0;
 
 	(void)size;
 	if (!blank)
 		return upd_fail(reterr, UPD_RESOURCES, "no memory");
 	memset(blank, 0, HEAD_SIZE);
-	status = store_head(direct, blank, 1, reterr);
+	for (unsigned part = 0; status == 0 && part < PARTS; part++)
+		status = store_nth(direct, blank, part, reterr);
 	free(blank);
 	return status ? status : upd_prover_start(direct, reterr);
+}
+
+/* The head may be there in part, on a medium that fails: blank what can be blanked. */
+static void unmake_head(struct upd_direct *direct)
+{
+	struct upd_error ignored = { 0 };
+
+	memset(direct->base.head, 0, direct->base.head_size);
+	for (unsigned part = 0; part < PARTS; part++)
+		store_nth(direct, direct->base.head, part, &ignored);
 }
 
 int upd_direct_commit(struct upd_sink *base, struct upd_error *reterr)
 {
 	struct upd_direct *direct = (struct upd_direct *)base;
-	struct upd_error ignored = { 0 };
-	int status = store_head(direct, base->head, 0, reterr);
+	int status = 0;
 
-	if (status != 0) {
-		/* the head may be there in part: a slot that was not proven must not boot */
-		memset(base->head, 0, base->head_size);
-		store_head(direct, base->head, 1, &ignored);
-		return status;
-	}
-	base->verified += base->head_size;
-	return 0;
+	for (unsigned part = PARTS; status == 0 && part > 0; part--)
+		status = store_nth(direct, base->head, part - 1, reterr);
+	if (status != 0)
+		unmake_head(direct);
+	else
+		base->verified += base->head_size;
+	return status;
 }
 
 /* --- all else --------------------------------------------------------------------------------- */

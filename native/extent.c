@@ -53,7 +53,10 @@ int upd_extent_flush(int fd, int is_cached, uint64_t offset, struct upd_error *r
 	if (is_cached) {
 		/* what a journal holds is durable, but its pages are dirty, and stay, until they
 		 * are at their place too */
-		sync_file_range(fd, 0, 0, IN_PLACE);
+		if (sync_file_range(fd, 0, 0, IN_PLACE) != 0 && errno != ENOSYS &&
+		    errno != EINVAL && errno != ESPIPE)
+			return upd_fail_errno(reterr, UPD_IO, errno, offset,
+					      "flush of the medium failed");
 		posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 	}
 	return 0;

@@ -70,7 +70,11 @@ static int examine(struct upd_mtd *mtd, const char *path, uint64_t number, struc
 
 static int open_node(struct upd_mtd *mtd, const char *path, int flags, struct upd_error *reterr)
 {
+	struct stat st;
+
 	mtd->fd = open(path, flags | O_CLOEXEC);
+	if (mtd->fd >= 0 && fstat(mtd->fd, &st) == 0 && minor(st.st_rdev) / 2 != mtd->number)
+		return upd_fail(reterr, UPD_OPEN, "another partition has this name now");
 	if (mtd->fd >= 0)
 		return 0;
 	return upd_fail_errno(reterr, UPD_OPEN, errno, 0,

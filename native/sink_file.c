@@ -22,6 +22,7 @@
 
 #include "direct.h"
 #include "extent.h"
+#include "number.h"
 #include "ring.h"
 
 #define LOCK_TRIES 100
@@ -307,7 +308,9 @@ int upd_sink_file_open(const struct upd_options *options, struct upd_sink **ret,
 	file->direct.sector = UPD_ALIGNMENT;
 	file->direct.fd = file->folder = -1;
 	file->direct.base.is_resumable = 1; /* what is there stays, unless the pump knows better */
-	status = resolve(file, options->device, reterr);
+	status = upd_number_check(0, options->device_number, reterr);
+	if (status == 0)
+		status = resolve(file, options->device, reterr);
 	if (status == 0)
 		status = open_folder(file, reterr);
 	if (status == 0)

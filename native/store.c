@@ -202,14 +202,20 @@ static void *image_thread(void *context)
 {
 	struct upd_pump *pump = context;
 	struct upd_error error = { 0 };
+	const struct upd_buffer *first;
 	uint64_t size = pump->options.image_size;
+	int status = UPD_MORE;
 
 	upd_pump_enter(pump, "upd-write");
 	if (size == 0)
 		size = pump->decoder->image_size;
 	/* nothing is blanked for a firmware of which nothing can be unpacked */
-	if (upd_ring_take(&pump->image, last_stage(&pump->image)))
-		end(pump, write_image(pump, &pump->image, size, &error), &error);
+	first = upd_ring_take(&pump->image, last_stage(&pump->image));
+	if (first && first->is_last && first->used == 0)
+		status = upd_fail(&error, UPD_LENGTH, "the image is empty");
+	else if (first)
+		status = write_image(pump, &pump->image, size, &error);
+	end(pump, status, &error);
 	return upd_pump_leave(pump);
 }
 

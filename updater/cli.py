@@ -10,6 +10,7 @@ to standard error.
 import argparse
 import json
 import logging
+import os
 import re
 import signal
 import sys
@@ -22,7 +23,7 @@ from updater.answer import Answer
 from updater.core import messages
 from updater.core.errors import CancelledError, OfferError, UpdaterError, UsageError
 from updater.inputs import HISTORY_LIMIT, history_limit
-from updater.progressline import CLEAR_LINE
+from updater.progressline import CLEAR_LINE, silence
 from updater.settings import DEFAULT_CONFIG
 from updater.texts import advice
 
@@ -147,7 +148,10 @@ def _say(
         }
         print(json.dumps(facts))
     else:
-        print(f"updater: {error}", *notes, *advised, sep="\n  ", file=sys.stderr)
+        try:
+            print(f"updater: {error}", *notes, *advised, sep="\n  ", file=sys.stderr)
+        except OSError:  # nobody listens; the code tells
+            silence(sys.stderr)
     return code
 
 
@@ -337,5 +341,8 @@ def _checked(check: Callable[[object], T], text: str, what: str) -> T:
 
 
 def entry() -> NoReturn:
-    """Run as a program."""
+    """Run as a program; what a caller has closed is nowhere, not nothing."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 - a device, until the end
     sys.exit(main())

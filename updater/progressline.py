@@ -10,6 +10,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Self, TextIO
 
 from updater.core.ports import Phase, Progress
@@ -158,7 +159,7 @@ class ProgressLine:
         """
         self._stream = stream or sys.stderr
         self._is_live = self._stream.isatty()
-        self._is_silent = is_live_only and not self._is_live
+        self._is_silent = is_live_only and not self._is_live  # nobody reads it
         self._clock = clock
         self._writing = writing
         self._pace = Pace(clock)
@@ -169,9 +170,8 @@ class ProgressLine:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        if self._shown and self._is_live:
-            self._stream.write("\n")
-            self._stream.flush()
+        if self._shown and self._is_live and not self._is_silent:
+            self._write("\n")
 
     def show(self, progress: Any) -> None:
         """Show *progress*, an object for machines or None, if it is news."""
@@ -214,8 +214,18 @@ class ProgressLine:
         return True
 
     def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except OSError:  # whoever read it has gone: that ends no write
+            self._is_silent = True
+            silence(self._stream)
+
+
+def silence(stream: TextIO) -> None:
+    """Send to nowhere what nobody reads; what is left of it would fail once more at the exit."""
+    with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _columns(stream: TextIO) -> int:

@@ -25,6 +25,11 @@ _FUTILE = (DigestError, StartOverError, SpaceError)  # nothing is left that coul
 _SPARED = {Kind.BLOCK, Kind.MTD, Kind.FILE}  # of a UBI volume an update begins by erasing it
 
 
+def untouched(medium: Medium) -> str:
+    """Return what is left where nothing was written."""
+    return f"{medium.path} is as it was"
+
+
 def remains(
     request: InstallRequest,
     medium: Medium,
@@ -44,9 +49,9 @@ def remains(
     """
     path = medium.path
     if phase in _UNTOUCHED or isinstance(error, _REFUSALS):
-        return f"{path} is as it was"
+        return untouched(medium)
     if isinstance(error, SpaceError) and phase is Phase.BLANKING:
-        return f"{path} is as it was"
+        return untouched(medium)
     can_go_on = is_kept and _can_go_on(request, medium, error)
     again = "goes on there" if can_go_on else "begins anew"
     if error is None and phase is Phase.DONE and _has_known_end(request):

@@ -32,7 +32,7 @@ from updater.edge.medium import Kind, Medium, find
 from updater.inputs import check_scheme, checked_file
 from updater.interruption import Interruption, interruptible
 from updater.progressline import ProgressLine, progress_status
-from updater.remains import STDIN, remains
+from updater.remains import STDIN, remains, untouched
 from updater.summary import Digests, Meter, read_back_text, written, written_text
 from updater.summary import read_back as read_back_summary
 from updater.targets import check_target
@@ -121,12 +121,13 @@ def _written(
 ) -> dict[str, Any]:
     """Carry out *request*, from the first byte again if need be, and return the summary."""
     meter = Meter()
-    watch.interruption.check(f"{medium.path} is as it was")
+    watch.interruption.check(untouched(medium))
     for _ in range(0 if request.source == STDIN else _STARTS - 1):
         try:
             return _written_once(pipeline, request, medium, meter, watch)
         except StartOverError as error:
-            watch.interruption.check(*error.__notes__)
+            watch.earlier = error.__notes__[0]
+            watch.interruption.check(watch.earlier)
             _log.warning("%s; once more from the first byte", error)
     return _written_once(pipeline, request, medium, meter, watch)
 
@@ -135,30 +136,33 @@ def _written_once(
     pipeline: Pipeline, request: InstallRequest, medium: Medium, meter: Meter, watch: "_Watch"
 ) -> dict[str, Any]:
     """Carry out *request*; whatever ends it early takes along what it leaves behind."""
-    running = _opened(pipeline, request)
+    running = _opened(pipeline, request, watch.earlier)
     try:
         with closing(running):
             progress = watch.to_the_end(running)
             digests = _digests(running)
     except UpdaterError as error:
-        error.add_note(_remains(request, medium, running, error))
+        error.add_note(watch.earlier_or(medium, _remains(request, medium, running, error)))
         if isinstance(error, StartOverError) and request.source == STDIN:
             error.add_note("standard input cannot be read twice: give the image once more")
         raise
     except KeyboardInterrupt as interrupt:
         beside = interrupt.__context__
         failure = beside if isinstance(beside, UpdaterError) else None
-        left = _remains(request, medium, running, failure)
+        left = watch.earlier_or(medium, _remains(request, medium, running, failure))
         raise KeyboardInterrupt(*interrupt.args, left) from None
     return written(request, progress, digests, meter.usage())
 
 
-def _opened(pipeline: Pipeline, request: InstallRequest) -> RunningInstall:
+def _opened(pipeline: Pipeline, request: InstallRequest, earlier: str) -> RunningInstall:
     """Begin *request*; whoever refuses the device does not know what the person called it."""
     try:
         return pipeline.open_install(request)
     except (BusyError, DeviceError) as error:
-        raise type(error)(f"{request.device}: {error}") from error
+        named = type(error)(f"{request.device}: {error}")
+        if earlier:
+            named.add_note(earlier)
+        raise named from error
 
 
 def _digests(running: RunningInstall) -> Digests:
@@ -182,12 +186,19 @@ class _Watch:
     def __init__(self, line: ProgressLine, interruption: Interruption) -> None:
         self._line = line
         self.interruption = interruption
+        self.earlier = ""  # what a start before this one has left behind
+
+    def earlier_or(self, medium: Medium, left: str) -> str:
+        """Return *left*, what the last start has left behind; if it was nothing, the one before."""
+        return self.earlier if self.earlier and left == untouched(medium) else left
 
     def to_the_end(self, running: RunningInstall) -> Progress:
         """Return the last progress; a signal that comes before that raises between two steps."""
+        poller = select.poll()
+        poller.register(running, select.POLLIN)
         while True:
             with self.interruption.at_once():
-                select.select([running], [], [], _STEP_S)
+                poller.poll(_STEP_S * 1000)
             progress = self._step(running)
             with self.interruption.at_once():  # a terminal that nobody reads takes nothing more
                 self._line.show(progress_status(progress))

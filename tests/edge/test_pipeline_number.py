@@ -42,3 +42,10 @@ def test_another_one_by_its_name_is_not_touched(device: str, source: Path, tmp_p
         "another device has this name now: its number is "
         f"{os.major(found)}:{os.minor(found)}, expected was {os.major(meant)}:{os.minor(meant)}"
     )
+
+
+def test_a_file_by_its_name_is_not_made(source: Path, tmp_path: Path) -> None:
+    """A name that led to a device and leads to nothing now does not become a file."""
+    with pytest.raises(DeviceError, match="another device has this name now"):
+        install(replace(request_for(source, tmp_path / "gone"), device_number=os.makedev(8, 17)))
+    assert not list(tmp_path.glob("gone*"))

@@ -6,7 +6,8 @@
  * A regular file plays the block device. Each operation is counted by its name, and the n-th can be
  * made to
  *
- *     an errno's number   fail with it (libcrypto and pthread: just fail)
+ *     an errno's number   fail with it (libcrypto and pthread: just fail); with a + behind it
+ *                         from then on
  *     lose                be a write or a flush that says it was done, and was not; or a lock whose
  *                         holder has just given NAME.part its name
  *     flip                be a read with one bit changed
@@ -71,6 +72,7 @@ static struct {
 	enum action action;
 	int error;
 	unsigned countdown; /* 0: nothing is planned any more */
+	int stays;
 	int has_happened;
 	int is_released;
 } medium = { .lock = PTHREAD_MUTEX_INITIALIZER, .released = PTHREAD_COND_INITIALIZER, .fd = -1 };
@@ -89,6 +91,7 @@ int medium_plan(const char *fault)
 		return 0;
 	medium.action = FAIL;
 	medium.error = atoi(what);
+	medium.stays = strchr(what, '+') != NULL;
 	for (unsigned i = LOSE; i <= WAIT; i++)
 		if (strcmp(what, actions[i]) == 0)
 			medium.action = (enum action)i;
@@ -129,7 +132,8 @@ static enum action visit(enum operation operation)
 	enum action action = PASS;
 
 	pthread_mutex_lock(&medium.lock);
-	if (operation == medium.planned && medium.countdown > 0 && --medium.countdown == 0) {
+	if (operation == medium.planned && ((medium.stays && medium.has_happened) ||
+					    (medium.countdown > 0 && --medium.countdown == 0))) {
 		action = medium.action;
 		medium.has_happened = 1;
 		while (action == WAIT && !medium.is_released)

@@ -191,6 +191,13 @@ def test_each_call_may_fail(slot: Slot, call: str, error: int, status: Status) -
             assert os.strerror(error) in outcome.message
 
 
+def test_a_medium_that_cannot_be_read_again_boots_nothing(slot: Slot) -> None:
+    """Whatever was stored by then, the head too: it is blanked although nothing can prove it."""
+    for outcome in each(slot, f"read:{{}}:{errno.EIO}+"):
+        assert outcome.status == Status.IO, outcome.message
+        assert slot.is_harmless()
+
+
 @pytest.mark.parametrize(("call", "what"), [("write", "lose"), ("read", "flip")])
 def test_a_medium_that_lies_is_found_out(slot: Slot, call: str, what: str) -> None:
     """Each lost write, each flipped bit: the slot is not activated, wherever it was."""
