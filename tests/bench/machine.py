@@ -33,9 +33,10 @@ def description() -> str:
 
 
 def version(package: str) -> str:
-    """Return the version of a Debian package."""
+    """Return the version of a Debian package, or a dash: only the benchmark installs its peers."""
     command = ["dpkg-query", "-W", "-f", "${Version}", package]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    return done.stdout or "-"
 
 
 def busy_s() -> float:

@@ -141,5 +141,5 @@ def fetch(
     if outcome.status == Status.DONE:
         assert slot.is_whole()
     else:
-        assert slot.is_blank() or slot.is_untouched()
+        assert slot.is_harmless()
     return outcome
