@@ -38,19 +38,36 @@ class HttpServer:
         self.sent_bytes = 0
         self.begins: list[int] = []  # where each transfer began
         self._cuts = 0
+        self._handler = Handler
         self._server = http.server.ThreadingHTTPServer((host, 0), Handler)
-        self._server.daemon_threads = True
-        self.port = int(self._server.server_address[1])
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self.host, self.port = host, int(self._server.server_address[1])
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._start()
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self.die()
+
+    def _start(self) -> None:
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def die(self) -> None:
+        """Break off every transfer and refuse connections; again is allowed."""
+        self.cut()
+        if self._thread is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()
+            self._thread = None
+
+    def revive(self) -> None:
+        """Serve again, at the same port."""
+        self._server = http.server.ThreadingHTTPServer((self.host, self.port), self._handler)
+        self._start()
 
     def put(self, files: Mapping[str, Path | int]) -> None:
         """Serve *files*: paths by name, or a status to answer with."""
