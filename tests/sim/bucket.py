@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The cloud's object store: an HTTP server whose URLs are signed, and expire.
 
-A URL carries ``sign=…q-sign-time=start;end…`` in UNIX seconds. Outside of that time, or with another
-signature, the answer is 403; for an object that is not there it is 404. Can die, and come back.
+A URL carries ``sign=…q-sign-time=start;end…`` in UNIX seconds. Outside of that time, or with
+another signature, the answer is 403; for an object that is not there it is 404.
 """
 
 import hashlib

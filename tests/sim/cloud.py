@@ -16,7 +16,8 @@ from typing import Any, Self
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
-from sim.task import State, Task, Terms
+
+from sim.task import PATIENT, State, Task, Terms
 
 PRODUCT, DEVICE = "PRODUCT001", "board-1"
 _TICK_S = 0.05
@@ -158,14 +159,14 @@ class Cloud:
 
     # --- the console -----------------------------------------------------------------------------
 
-    def offer(  # noqa: PLR0913 - what a task is made of
+    def offer(
         self,
         version: str,
         url: str | Callable[[], str],
         md5: str,
         size_bytes: int,
         *,
-        terms: Terms = Terms(),  # noqa: B008 - frozen
+        terms: Terms = PATIENT,
         **more: Any,
     ) -> Task:
         """Start a task, which covers the one before: push it now, and until it has ended.

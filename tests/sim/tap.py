@@ -126,20 +126,20 @@ class Tap:
 
     def _pass(self, device: socket.socket) -> None:
         """Carry one connection to its end."""
-        with device, suppress(OSError):
-            with socket.create_connection(("127.0.0.1", self._broker_port), 5) as broker:
-                broker.settimeout(None)
+        address = ("127.0.0.1", self._broker_port)
+        with device, suppress(OSError), socket.create_connection(address, 5) as broker:
+            broker.settimeout(None)
+            with self._lock:
+                if not self._is_open:
+                    return
+                self._connections += 1
+                ends = _Ends(device, broker, self._connections)
+                self._living.append(ends)
+            try:
+                self._carry(ends)
+            finally:
                 with self._lock:
-                    self._connections += 1
-                    ends = _Ends(device, broker, self._connections)
-                    if not self._is_open:
-                        return
-                    self._living.append(ends)
-                try:
-                    self._carry(ends)
-                finally:
-                    with self._lock:
-                        self._living.remove(ends)
+                    self._living.remove(ends)
 
     def _carry(self, ends: "_Ends") -> None:
         held = {ends.device: b"", ends.broker: b""}
@@ -173,7 +173,9 @@ def split(raw: bytes) -> tuple[int, bytes, bytes] | None:
         size |= (raw[at] & 0x7F) << shift
         at += 1
         if raw[at - 1] < 0x80:
-            return (raw[0], raw[at : at + size], raw[at + size :]) if at + size <= len(raw) else None
+            return (
+                (raw[0], raw[at : at + size], raw[at + size :]) if at + size <= len(raw) else None
+            )
         shift += 7
     return None
 
@@ -205,8 +207,9 @@ def _connect(body: bytes) -> Connect:
         _message, rest = _text(rest)
     username, rest = _text(rest) if flags & 0x80 else (None, rest)
     password = _text(rest)[0] if flags & 0x40 else None
+    is_clean, has_will = bool(flags & 0x02), bool(flags & 0x04)
     return Connect(
-        protocol, level, bool(flags & 2), bool(flags & 4), keep_alive_s, client_id, username, password
+        protocol, level, is_clean, has_will, keep_alive_s, client_id, username, password
     )  # fmt: skip
 
 

@@ -43,6 +43,9 @@ class Terms:
     retry_interval_s: float = 0.0
 
 
+PATIENT = Terms()
+
+
 class Task:
     """A task; ``states`` is everything it has been, in order."""
 

@@ -4,9 +4,9 @@
 import json
 
 import pytest
-from sim.cloud import Message
-from sim.task import Task, Terms
 
+from sim.cloud import Message
+from sim.task import PATIENT, Task, Terms
 from updater.core import messages
 from updater.core.errors import ResultCode
 from updater.core.model import Firmware, Offer
@@ -40,7 +40,7 @@ def said(payload: bytes) -> Message:
     return Message(0.0, 1, json.loads(payload))
 
 
-def task(terms: Terms = Terms(), **more: object) -> Task:
+def task(terms: Terms = PATIENT, **more: object) -> Task:
     """Return a task that was pushed at 0 s."""
     made = Task({**BODY, **more}, lambda: OFFER.url, terms)
     assert made.push(0.0) == {**BODY, **more, "url": OFFER.url}
