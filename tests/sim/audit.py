@@ -16,7 +16,6 @@ from sim.tap import REBOOT, Packet
 
 MAX_PAYLOAD_BYTES = 16 * 1024
 MESSAGES_PER_S = 20
-CONNECT_INTERVAL_S = 5.0
 KEEP_ALIVE_S = range(901)
 _SLACK_S = 0.5  # between the device's clock and ours, on a busy machine
 
@@ -35,11 +34,13 @@ class Limits:
 
     Attributes:
         minute_s: How long a minute of the cloud's is in this test.
+        connect_interval_s: How far connections are apart, at least.
         product: Product id.
         device: Device name.
     """
 
     minute_s: float = 60.0
+    connect_interval_s: float = 5.0
     product: str = PRODUCT
     device: str = DEVICE
 
@@ -88,7 +89,7 @@ def said(packet: Packet) -> Said | None:
         word = body["type"]
         word = report["progress"]["state"] if word == "report_progress" else word
         report["version"]
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return None
     return Said(packet, str(word), report)
 
@@ -100,7 +101,7 @@ def offered(packet: Packet) -> Mapping[str, Any] | None:
     try:
         body = json.loads(packet.payload)
         return body if body["type"] == "update_firmware" and body["version"] else None
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return None
 
 
@@ -117,10 +118,11 @@ def _published(packets: Sequence[Packet]) -> Iterator[Packet]:
 
 def _connect(packets: Sequence[Packet], limits: Limits) -> Iterator[str]:
     """3.1.1 without a will, as itself, and at most once in five seconds."""
-    last_s = -CONNECT_INTERVAL_S
+    pause_s = limits.connect_interval_s
+    last_s = -pause_s
     for packet in packets:
         if packet.kind == REBOOT:
-            last_s = -CONNECT_INTERVAL_S
+            last_s = -pause_s
         connect = packet.connect
         if connect is None:
             continue
@@ -132,7 +134,7 @@ def _connect(packets: Sequence[Packet], limits: Limits) -> Iterator[str]:
             yield f"keep-alive of {connect.keep_alive_s} s"
         if connect.client_id != limits.product + limits.device:
             yield f"client id {connect.client_id}"
-        if packet.time_s - last_s < CONNECT_INTERVAL_S - _SLACK_S:
+        if packet.time_s - last_s < pause_s - _SLACK_S:
             yield f"again after {packet.time_s - last_s:.1f} s"
         last_s = packet.time_s
 

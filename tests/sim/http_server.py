@@ -34,6 +34,7 @@ class HttpServer:
 
         self.files: dict[str, Path | int] = {}
         self.bytes_per_s: float | None = None
+        self.is_stalled = False  # what is under way stands still
         self.served: list[str] = []
         self.sent_bytes = 0
         self.begins: list[int] = []  # where each transfer began
@@ -102,6 +103,8 @@ class HttpServer:
             began_s, sent, cuts = time.monotonic(), 0, self._cuts
             try:
                 while cuts == self._cuts and (chunk := file.read(_CHUNK_BYTES)):
+                    while self.is_stalled and cuts == self._cuts:
+                        time.sleep(0.02)
                     request.wfile.write(chunk)
                     sent += len(chunk)
                     self.sent_bytes += len(chunk)

@@ -10,7 +10,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
@@ -70,6 +70,7 @@ class Tap:
     def __init__(self, broker_port: int) -> None:
         """Pass on to the broker at *broker_port* of the loopback."""
         self.packets: list[Packet] = []
+        self.drops: Callable[[Packet], bool] | None = None  # what is lost on the way
         self._broker_port = broker_port
         self._is_open = True
         self._connections = 0
@@ -151,10 +152,12 @@ class Tap:
                     return
                 held[source] += chunk
                 while (found := split(held[source])) is not None:
-                    head, body, held[source] = found
-                    is_uplink = source is ends.device
-                    self._note(parse(head, body, ends.number, is_uplink=is_uplink))
-                sinks[source].sendall(chunk)
+                    head, body, rest = found
+                    raw, held[source] = held[source][: -len(rest) or None], rest
+                    packet = parse(head, body, ends.number, is_uplink=source is ends.device)
+                    if self.drops is None or not self.drops(packet):
+                        self._note(packet)
+                        sinks[source].sendall(raw)
 
 
 @dataclass(frozen=True, eq=False)
