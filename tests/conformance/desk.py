@@ -6,16 +6,18 @@ from what is on the medium. Everything that the agent says goes through a tap.
 """
 
 import signal
+import ssl
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
 from board_on_loop import Board, disk
-from conformance.hasty import CONNECT_INTERVAL_S, MINUTE_S
 from sim.audit import Limits, Said, said, violations
 from sim.broker import broker, free_port
 from sim.bucket import Bucket
@@ -23,6 +25,8 @@ from sim.cloud import Cloud
 from sim.tap import Tap
 from sim.task import PATIENT, Task, Terms
 from workshop import Agent, md5
+
+from conformance.hasty import CONNECT_INTERVAL_S, MINUTE_S
 
 HASTY = Path(__file__).with_name("hasty.py")
 LIMITS = Limits(minute_s=MINUTE_S, connect_interval_s=CONNECT_INTERVAL_S)
@@ -43,6 +47,12 @@ class Image:
         raw = path.read_bytes()
         return cls(path, md5(raw), len(raw))
 
+    def other(self, path: Path) -> "Image":
+        """Return a firmware in *path* that differs in its last byte."""
+        raw = self.path.read_bytes()
+        path.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+        return self.of(path)
+
 
 class HastyBoard(Board):
     """A board whose minute is short."""
@@ -56,9 +66,27 @@ class HastyBoard(Board):
 class Desk:
     """A context manager; slot A is booted, and nothing runs on it yet."""
 
-    def __init__(self, folder: Path, image: Image, **options: Any) -> None:
-        """Set it up in *folder*; *options* are further lines of the board's configuration."""
+    def __init__(
+        self,
+        folder: Path,
+        image: Image,
+        *,
+        replaced: Mapping[str, str] | None = None,
+        context: ssl.SSLContext | None = None,
+        **options: Any,
+    ) -> None:
+        """Set it up.
+
+        Args:
+            folder: For everything.
+            image: What slot A holds, and what is offered.
+            replaced: What reads differently in the device's updater.toml.
+            context: The bucket speaks TLS.
+            options: Further lines of the tables of updater.toml.
+        """
         self._folder = folder
+        self._replaced = {"attempts = 2": "attempts = 1000", **(replaced or {})}
+        self._context = context
         self._options = {"health": "link_deadline_s = 60.0", **options}
         self.image = image
         self._broker = ExitStack()
@@ -69,18 +97,24 @@ class Desk:
             stack.callback(self._broker.close)
             self._broker_port = self._broker.enter_context(broker(port=free_port()))
             self.cloud = stack.enter_context(Cloud(self._broker_port))
-            self.bucket = stack.enter_context(Bucket())
+            self.bucket = stack.enter_context(Bucket(context=self._context))
             self.tap = stack.enter_context(Tap(self._broker_port))
             device = stack.enter_context(disk(self._folder, self.image.path))
             self.board = HastyBoard(self._folder, device, port=self.tap.port, **self._options)
-            text = self.board.config.read_text()
-            self.board.config.write_text(text.replace("attempts = 2", "attempts = 1000"))
+            self._configure()
             stack.callback(self._drop_agent)
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_exception: object) -> None:
         self._stack.close()
+
+    def _configure(self) -> None:
+        text = self.board.config.read_text()
+        for old, new in self._replaced.items():
+            assert old in text, old
+            text = text.replace(old, new)
+        self.board.config.write_text(text)
 
     # --- the board -------------------------------------------------------------------------------
 
@@ -127,19 +161,22 @@ class Desk:
 
     # --- the cloud -------------------------------------------------------------------------------
 
-    def offer(self, version: str = "2.0.0", *, terms: Terms = PATIENT, **more: Any) -> Task:
-        """Start a task for the image under the name of *version*; *more* are further keys."""
+    def offer(
+        self,
+        version: str = "2.0.0",
+        *,
+        image: Image | None = None,
+        md5sum: str = "",
+        terms: Terms = PATIENT,
+        **more: Any,
+    ) -> Task:
+        """Start a task for *image*, or the usual one, as *version*; *more* are further keys."""
+        image = image or self.image
         name = f"100000000000_PRODUCT001_{version}"
-        self.bucket.put_object(name, self.image.path)
-        digest = more.pop("md5sum", self.image.md5)
-        return self.cloud.offer(
-            version,
-            lambda: self.bucket.url(name),
-            digest,
-            self.image.size_bytes,
-            terms=terms,
-            **more,
-        )
+        self.bucket.put_object(name, image.path)
+        url = partial(self.bucket.url, name)
+        digest, size_bytes = md5sum or image.md5, image.size_bytes
+        return self.cloud.offer(version, url, digest, size_bytes, terms=terms, **more)
 
     def offer_slowly(self, version: str = "2.0.0", **more: Any) -> Task:
         """Do that over a slow network, and wait until the download is in its middle."""
@@ -195,4 +232,4 @@ def told(messages: Sequence[Said]) -> list[str]:
             code = message.report["progress"]["result_code"]
             code = "" if code == "0" else f" {code}"
             words.append(f"{message.word}{code} {message.version}")
-    return [word for before, word in zip(words, words[1:], strict=False) if word != before]
+    return [word for before, word in pairwise(words) if word != before]

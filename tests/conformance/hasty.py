@@ -16,7 +16,7 @@ CONNECT_INTERVAL_S = 1.0
 
 SHORTER = {
     "VERSION_INTERVAL_S": MINUTE_S,
-    "UNANSWERED_S": (MINUTE_S / 6, MINUTE_S / 3, MINUTE_S * 2 / 3, MINUTE_S),
+    "UNANSWERED_S": (1.5 * MINUTE_S,) * 4,  # a busy machine is not taken for a silent cloud
     "BURNING_INTERVAL_S": MINUTE_S,
     "_BACKOFF_S": CONNECT_INTERVAL_S,
     "_BACKOFF_LIMIT_S": 2 * CONNECT_INTERVAL_S,

@@ -6,247 +6,27 @@ audit of the wire finds nothing.
 """
 
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from board_on_loop import ROOT_BYTES, make_image
+
+from conformance import plots
 from conformance.desk import Desk, Image
-from sim.audit import said
-from sim.task import Terms
 
 pytestmark = pytest.mark.root
-
-GARBAGE = [
-    b"", b"{", b"\xff\xfe", b"[" * 10_000, b'"x"', b"x" * 20_000, b'{"type": NaN}',
-    b'{"type": "update_firmware", "version": "9.9.9"}', b'{"type": "report_version_rsp"}',
-    b'{"type": "update_firmware", "version": "9.9.9", "url": "https://h/f", "file_size": 1.5, '
-    b'"md5sum": "00000000000000000000000000000000"}',
-]  # fmt: skip
-UNKNOWN = [b"{}", b'{"type": "cancel", "version": "2.0.0"}', b'{"type": 7}']
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
-    """A file system that boots, and installs in no time."""
-    return Image.of(make_image(tmp_path_factory.mktemp("images") / "small.ext4", ROOT_BYTES))
-
-
-# --- what happens: the firmware ------------------------------------------------------------------
-
-
-def nothing_special(desk: Desk) -> None:
-    desk.offer()
-    assert desk.reboot() == "B"
-
-
-def numbered(desk: Desk) -> None:
-    desk.offer(task_id=123456, fw_type="mcu", user_defined="x")
-    assert desk.reboot() == "B"
-
-
-def wrong_digest(desk: Desk) -> None:
-    desk.offer_slowly(md5sum="0" * 32)
-    desk.hurry()
-    after_the_fail(desk)
-    assert not desk.board.has_image("B")
-
-
-def foreign(desk: Desk) -> None:
-    desk.offer(fw_type="modem")
-    desk.cloud.wait_for_state("fail")
-    assert desk.bucket.served == []
-    assert not desk.board.has_image("B")
-
-
-def running_already(desk: Desk) -> None:
-    before = desk.cloud.mark()
-    desk.offer("1.0.0")
-    desk.cloud.wait_for_version("1.0.0", since=before)
-    assert desk.bucket.served == []
-
-
-def after_the_fail(desk: Desk) -> None:
-    """Wait until the device has failed and reports what it runs."""
-    failure = desk.cloud.wait_for_state("fail")
-    desk.cloud.wait_for_version("1.0.0", since=desk.cloud.messages.index(failure))
-
-
-# --- its URL, and the server ---------------------------------------------------------------------
-
-
-def expired_at_once(desk: Desk) -> None:
-    desk.bucket.lifetime_s = 0
-    desk.offer()
-    desk.agent.wait_until(lambda: desk.bucket.refused == 1, "a refusal")
-    desk.bucket.lifetime_s = 3600
-    assert desk.reboot() == "B"
-    assert desk.bucket.refused == 1
-
-
-def expired_on_the_way(desk: Desk) -> None:
-    desk.bucket.lifetime_s = 3
-    desk.offer_slowly()
-    desk.bucket.is_stalled = True
-    time.sleep(desk.bucket.lifetime_s)
-    desk.bucket.lifetime_s = 3600
-    desk.hurry()
-    desk.bucket.cut()
-    assert desk.reboot() == "B"
-    assert desk.bucket.refused >= 1
-    assert desk.bucket.begins[-1] > 0
-
-
-def removed(desk: Desk) -> None:
-    desk.bucket.lifetime_s = 0
-    desk.offer()
-    desk.agent.wait_until(lambda: desk.bucket.refused == 1, "a refusal")
-    desk.bucket.files.clear()
-    desk.bucket.lifetime_s = 3600
-    after_the_fail(desk)
-
-
-def dead_and_back(desk: Desk) -> None:
-    desk.offer_slowly()
-    desk.bucket.die()
-    desk.hurry()
-    time.sleep(1)
-    desk.bucket.revive()
-    assert desk.reboot() == "B"
-    assert desk.bucket.begins[-1] > 0
-
-
-# --- the cloud -----------------------------------------------------------------------------------
-
-
-def pushed_again(desk: Desk) -> None:
-    desk.offer_slowly()
-    for _ in range(3):
-        desk.cloud.push()
-    desk.hurry()
-    assert desk.reboot() == "B"
-    assert len(desk.bucket.begins) == 1
-
-
-def superseded(desk: Desk) -> None:
-    desk.offer_slowly("1.9.0", md5sum="1" * 32)
-    desk.offer("2.0.0")
-    desk.hurry()
-    assert desk.reboot() == "B"
-    assert "superseded" in desk.cloud.wait_for_state("fail").reason
-
-
-def cancelled(desk: Desk) -> None:
-    desk.offer_slowly()
-    desk.cloud.end_task()
-    before = len(desk.tap.packets)
-    desk.hurry()
-    desk.agent.wait_until(desk.board.rebooted.exists, "a reboot")
-    downlink = [each.kind for each in desk.tap.packets[before:] if not each.is_uplink]
-    assert "PUBLISH" not in downlink
-    assert desk.reboot() == "B"
-    desk.cloud.wait_for_version("2.0.0")
-    assert "done" in [message.state for message in desk.cloud.ignored]
-
-
-def timed_out(desk: Desk) -> None:
-    terms = Terms(timeout_s=1.5, retries=1, retry_interval_s=0.5)
-    task = desk.offer_slowly(terms=terms)
-    desk.bucket.is_stalled = True
-    desk.agent.wait_until(lambda: desk.cloud.pushes == 2, "a retry")
-    desk.hurry()
-    assert desk.reboot() == "B"
-    assert [state.value for state in task.states].count("failed") == 1
-
-
-def garbage_between(desk: Desk) -> None:
-    desk.offer_slowly()
-    for payload in [*GARBAGE, *UNKNOWN]:
-        desk.cloud.send(payload)
-    desk.agent.wait_until(
-        lambda: desk.agent.log.count("message ignored: ") == len(GARBAGE), "a line for each"
-    )
-    desk.hurry()
-    assert desk.reboot() == "B"
-
-
-def nobody_answers(desk: Desk) -> None:
-    since = desk.cloud.mark()
-    desk.kill()
-    desk.cloud.result_code = None
-    desk.start()
-    count = lambda: len(desk.cloud.messages) - since  # noqa: E731
-    desk.agent.wait_until(lambda: count() == 3, "a version reported three times")
-    desk.cloud.result_code = "0"
-    nothing_special(desk)
-
-
-# --- the broker, and the device ------------------------------------------------------------------
-
-
-def broker_restarted(desk: Desk) -> None:
-    desk.offer_slowly()
-    desk.lose_broker()
-    desk.agent.wait_for_log("cloud: ")
-    before = desk.bucket.sent_bytes
-    desk.agent.wait_until(lambda: desk.bucket.sent_bytes > before, "more of the image")
-    desk.restore_broker()
-    desk.hurry()
-    assert desk.reboot() == "B"
-
-
-def broker_gone_until_after_the_trial(desk: Desk) -> None:
-    desk.offer()
-    assert desk.shut_down() == "B"
-    desk.lose_broker()
-    desk.start()
-    desk.agent.wait_until(lambda: not desk.is_on_trial, "the end of the trial")
-    desk.kill()
-    desk.restore_broker()
-    desk.start()
-
-
-def broker_gone_in_the_trial(desk: Desk) -> None:
-    desk.offer()
-    assert desk.shut_down() == "B"
-    desk.lose_broker()
-    desk.start()
-    desk.agent.wait_for_log("cloud: ")
-    time.sleep(1)
-    assert desk.is_on_trial
-    desk.restore_broker()
-
-
-def puback_lost(desk: Desk) -> None:
-    desk.offer()
-    assert desk.shut_down() == "B"
-    desk.tap.drops = lambda packet: packet.kind == "PUBACK" and not desk.is_on_trial
-    desk.start()
-    desk.cloud.wait_for_state("done")
-    time.sleep(0.5)
-    desk.lose_broker()
-    desk.tap.drops = None
-    desk.restore_broker()
-    desk.cloud.wait_for_version("2.0.0")
-    words = [each.word for packet in desk.tap.packets if (each := said(packet))]
-    assert words.count("done") == 2
-
-
-def killed_on_the_way(desk: Desk) -> None:
-    desk.offer_slowly()
-    desk.kill()
-    desk.hurry()
-    desk.start()
-    assert desk.reboot() == "B"
-
-
-# --- the table -----------------------------------------------------------------------------------
 
 SUCCESS = "pending pushed upgrading success"
 FAILED = "pending pushed upgrading failed"
 ALL_THE_WAY = ["downloading 2.0.0", "burning 2.0.0", "done 2.0.0", "version 2.0.0"]
+CHECK = """
+[[health.command]]
+name = "application"
+argv = ["test", "-e", "{folder}/healthy"]
+retry_s = 0.2
+"""
 MCU = {"cloud": 'fw_type = "mcu"'}
 
 
@@ -273,39 +53,47 @@ class Row:
 
 
 ROWS = {
-    "a good update": Row(nothing_special),
-    "a task with a number": Row(numbered, options=MCU),
-    "a wrong digest": Row(
-        wrong_digest, FAILED, ["downloading 2.0.0", "(burning 2.0.0)", "fail -4 2.0.0"]
-    ),
-    "a foreign fw_type": Row(foreign, "pending pushed failed", ["fail -5 2.0.0"], MCU),
-    "the version that runs": Row(running_already, "pending pushed success", []),
-    "403, and a fresh URL": Row(expired_at_once),
-    "403 on the way, and a fresh URL": Row(expired_on_the_way),
+    "a good update": Row(plots.nothing_special),
+    "a task with a number": Row(plots.numbered, options=MCU),
+    "a wrong digest": Row(plots.wrong_digest, FAILED, ["downloading 2.0.0", "fail -4 2.0.0"]),
+    "a foreign fw_type": Row(plots.foreign, "pending pushed failed", ["fail -5 2.0.0"], MCU),
+    "the version that runs": Row(plots.running_already, "pending pushed success", []),
+    "403, and a fresh URL": Row(plots.expired_at_once),
+    "403 on the way, and a fresh URL": Row(plots.expired_on_the_way),
     "404": Row(
-        removed, "pending pushed (upgrading) failed", ["(downloading 2.0.0)", "fail -2 2.0.0"]
+        plots.removed, "pending pushed (upgrading) failed", ["(downloading 2.0.0)", "fail -2 2.0.0"]
     ),
-    "a server that dies and comes back": Row(dead_and_back),
-    "pushed again and again": Row(pushed_again),
-    "superseded": Row(superseded, story=["downloading 1.9.0", "fail -5 1.9.0", *ALL_THE_WAY]),
-    "cancelled in the console": Row(cancelled, FAILED),
-    "timed out and tried again": Row(timed_out, f"{FAILED} {SUCCESS}"),
-    "garbage between": Row(garbage_between),
-    "a cloud that does not answer": Row(nobody_answers),
-    "a broker restarted on the way": Row(broker_restarted),
+    "a server that dies and comes back": Row(plots.dead_and_back),
+    "pushed again and again": Row(plots.pushed_again),
+    "the same firmware as another task": Row(plots.renumbered),
+    "superseded": Row(plots.superseded, story=["downloading 1.9.0", "fail -5 1.9.0", *ALL_THE_WAY]),
+    "cancelled in the console": Row(plots.cancelled, FAILED),
+    "timed out and tried again": Row(plots.timed_out, f"{FAILED} {SUCCESS}"),
+    "garbage between": Row(plots.garbage_between),
+    "a cloud that does not answer": Row(plots.nobody_answers),
+    "a broker restarted on the way": Row(plots.broker_restarted),
     "no broker until after the trial": Row(
-        broker_gone_until_after_the_trial, options={"health": "link = false"}
+        plots.broker_gone_until_after_the_trial, options={"health": "link = false"}
     ),
-    "no broker in the trial": Row(broker_gone_in_the_trial),
-    "the PUBACK of done lost": Row(puback_lost),
-    "killed on the way": Row(killed_on_the_way),
+    "no broker in the trial": Row(plots.broker_gone_in_the_trial),
+    "a trial longer than the task's time": Row(plots.long_trial, options={"health": CHECK}),
+    "the PUBACK of done lost": Row(plots.puback_lost),
+    "killed on the way": Row(plots.killed_on_the_way),
 }
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """A file system that boots, and installs in no time."""
+    return Image.of(make_image(tmp_path_factory.mktemp("images") / "small.ext4", ROOT_BYTES))
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
 def test_a_life_ends_as_it_should(row: Row, image: Image, tmp_path: Path) -> None:
     """Story, task and slot are as in the table, and nothing on the wire was against the rules."""
-    with Desk(tmp_path, image, **row.options) as desk:
+    (tmp_path / "healthy").touch()
+    options = {key: text.replace("{folder}", str(tmp_path)) for key, text in row.options.items()}
+    with Desk(tmp_path, image, **options) as desk:
         desk.start()
         desk.cloud.wait_for_version("1.0.0")
         row.plot(desk)

@@ -38,7 +38,8 @@ class Bucket(HttpServer):
             "q-signature": _signature(name, span),
         }
         text = "&".join(f"{key}={value}" for key, value in words.items())
-        return f"http://127.0.0.1:{self.port}/{name}?sign={quote(text, safe='')}"
+        scheme = "http" if self.context is None else "https"
+        return f"{scheme}://127.0.0.1:{self.port}/{name}?sign={quote(text, safe='')}"
 
     def put_object(self, name: str, path: Path) -> None:
         """Hold the file at *path* as *name*."""
