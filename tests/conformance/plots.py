@@ -92,6 +92,19 @@ def removed(desk: Desk) -> None:
     after_the_fail(desk)
 
 
+def ailing(desk: Desk) -> None:
+    desk.offer_slowly()
+    files = dict(desk.bucket.files)
+    desk.bucket.put(dict.fromkeys(files, 503))
+    asked = len(desk.bucket.asked)
+    desk.bucket.cut()
+    desk.agent.wait_until(lambda: len(desk.bucket.asked) > asked + 1, "more than one try")
+    desk.bucket.put(files)
+    desk.hurry()
+    assert desk.reboot() == "B"
+    assert desk.bucket.begins[-1] > 0
+
+
 def dead_and_back(desk: Desk) -> None:
     desk.offer_slowly()
     desk.bucket.die()
@@ -112,6 +125,14 @@ def pushed_again(desk: Desk) -> None:
     desk.hurry()
     assert desk.reboot() == "B"
     assert len(desk.bucket.begins) == 1
+
+
+def offered_while_off(desk: Desk) -> None:
+    desk.kill()
+    desk.offer()
+    desk.start()
+    assert desk.reboot() == "B"
+    assert desk.cloud.pushes == 2
 
 
 def renumbered(desk: Desk) -> None:
@@ -235,6 +256,18 @@ def puback_lost(desk: Desk) -> None:
     desk.cloud.wait_for_version("2.0.0")
     words = [each.word for packet in desk.tap.packets if (each := said(packet))]
     assert words.count("done") == 2
+
+
+def puback_of_fail_lost(desk: Desk) -> None:
+    desk.tap.drops = lambda packet: packet.kind == "PUBACK"
+    desk.offer(md5sum="0" * 32)
+    desk.cloud.wait_for_state("fail")
+    desk.kill()
+    before = desk.cloud.mark()
+    desk.tap.drops = None
+    desk.start()
+    assert desk.cloud.wait_for_state("fail", since=before).code == -4
+    desk.cloud.wait_for_version("1.0.0", since=before)
 
 
 def killed_on_the_way(desk: Desk) -> None:

@@ -63,7 +63,9 @@ ROWS = {
     "404": Row(
         plots.removed, "pending pushed (upgrading) failed", ["(downloading 2.0.0)", "fail -2 2.0.0"]
     ),
+    "503 for a while": Row(plots.ailing),
     "a server that dies and comes back": Row(plots.dead_and_back),
+    "offered while the device is off": Row(plots.offered_while_off),
     "pushed again and again": Row(plots.pushed_again),
     "the same firmware as another task": Row(plots.renumbered),
     "superseded": Row(plots.superseded, story=["downloading 1.9.0", "fail -5 1.9.0", *ALL_THE_WAY]),
@@ -78,6 +80,11 @@ ROWS = {
     "no broker in the trial": Row(plots.broker_gone_in_the_trial),
     "a trial longer than the task's time": Row(plots.long_trial, options={"health": CHECK}),
     "the PUBACK of done lost": Row(plots.puback_lost),
+    "the PUBACK of fail lost, and the power": Row(
+        plots.puback_of_fail_lost,
+        "pending pushed (upgrading) failed",
+        ["(downloading 2.0.0)", "fail -4 2.0.0"],
+    ),
     "killed on the way": Row(plots.killed_on_the_way),
 }
 
