@@ -123,11 +123,9 @@ def vendor(folder: Path, image: Image, case: str) -> Exchange:
 
 def drive(folder: Path, port: int) -> None:
     """Run the SDK to its end, in *folder*, against the broker at *port*."""
-    words = [sys.executable, DRIVER, folder / "device.json", port, "1.0.0"]
+    words = [sys.executable, str(DRIVER), str(folder / "device.json"), str(port), "1.0.0"]
     path = {"PYTHONPATH": str(sdk())}
-    done = subprocess.run(
-        [*map(str, words)], env=path, cwd=folder, capture_output=True, timeout=60, check=False
-    )
+    done = subprocess.run(words, env=path, cwd=folder, capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr.decode()
 
 

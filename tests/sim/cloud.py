@@ -111,7 +111,7 @@ class Cloud:
             said = Message(time.monotonic(), message.qos, json.loads(message.payload))
             self._take(said)
         except (ValueError, LookupError, TypeError, AttributeError):
-            self.garbage.append(message.payload)
+            self.garbage.append(bytes(message.payload))
             return
         if self.listener is not None:
             self.listener(said)
@@ -153,9 +153,9 @@ class Cloud:
 
     def send(self, body: Mapping[str, Any] | bytes) -> None:
         """Send *body*, QoS 0 and never retained, as the cloud does: compact, its keys sorted."""
-        is_raw = isinstance(body, bytes)
-        payload = body if is_raw else json.dumps(body, separators=(",", ":"), sort_keys=True)
-        self._client.publish(self._update_topic, payload, 0)
+        if not isinstance(body, bytes):
+            body = json.dumps(body, separators=(",", ":"), sort_keys=True).encode()
+        self._client.publish(self._update_topic, body, 0)
 
     # --- the console -----------------------------------------------------------------------------
 

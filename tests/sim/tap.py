@@ -192,8 +192,9 @@ def parse(head: int, body: bytes, number: int, *, is_uplink: bool) -> Packet:
         topic, rest = _text(body)
         qos = head >> 1 & 3
         mid, payload = (_number(rest), rest[2:]) if qos else (0, rest)
-        flags = {"is_retained": bool(head & 1), "is_duplicate": bool(head & 8)}
-        return Packet(now_s, number, is_uplink, kind, mid, topic, payload, qos, **flags)
+        is_retained, is_duplicate = bool(head & 0x01), bool(head & 0x08)
+        words = (topic, payload, qos, is_retained, is_duplicate)
+        return Packet(now_s, number, is_uplink, kind, mid, *words)
     if kind == "SUBSCRIBE":
         filters = tuple(_filters(body[2:]))
         return Packet(now_s, number, is_uplink, kind, _number(body), filters=filters)
