@@ -7,6 +7,7 @@ Whoever comes back may go on where he was, if the file is still the same.
 import http.server
 import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Mapping
@@ -19,8 +20,8 @@ _CHUNK_BYTES = 1 << 18
 class HttpServer:
     """Serves files by name; a context manager."""
 
-    def __init__(self, host: str = "127.0.0.1") -> None:
-        """Listen on a free port."""
+    def __init__(self, host: str = "127.0.0.1", context: ssl.SSLContext | None = None) -> None:
+        """Listen on a free port; with *context*, TLS is spoken."""
         server = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -34,23 +35,47 @@ class HttpServer:
 
         self.files: dict[str, Path | int] = {}
         self.bytes_per_s: float | None = None
+        self.is_stalled = False  # what is under way stands still
         self.served: list[str] = []
+        self.asked: list[Mapping[str, str]] = []  # headers of each request
         self.sent_bytes = 0
         self.begins: list[int] = []  # where each transfer began
         self._cuts = 0
+        self._handler = Handler
         self._server = http.server.ThreadingHTTPServer((host, 0), Handler)
-        self._server.daemon_threads = True
-        self.port = int(self._server.server_address[1])
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self.host, self.port = host, int(self._server.server_address[1])
+        self.context = context
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._start()
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self.die()
+
+    def _start(self) -> None:
+        if self.context is not None:
+            self._server.socket = self.context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def die(self) -> None:
+        """Break off every transfer and refuse connections; again is allowed."""
+        self.cut()
+        if self._thread is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()
+            self._thread = None
+
+    def revive(self) -> None:
+        """Serve again, at the same port."""
+        self._server = http.server.ThreadingHTTPServer((self.host, self.port), self._handler)
+        self._start()
 
     def put(self, files: Mapping[str, Path | int]) -> None:
         """Serve *files*: paths by name, or a status to answer with."""
@@ -62,6 +87,7 @@ class HttpServer:
 
     def _serve(self, request: http.server.BaseHTTPRequestHandler) -> None:
         name = request.path.partition("?")[0].lstrip("/")
+        self.asked.append(dict(request.headers))
         found = self.files.get(name, 404)
         self.served.append(name)
         if isinstance(found, int):
@@ -85,6 +111,8 @@ class HttpServer:
             began_s, sent, cuts = time.monotonic(), 0, self._cuts
             try:
                 while cuts == self._cuts and (chunk := file.read(_CHUNK_BYTES)):
+                    while self.is_stalled and cuts == self._cuts:
+                        time.sleep(0.02)
                     request.wfile.write(chunk)
                     sent += len(chunk)
                     self.sent_bytes += len(chunk)

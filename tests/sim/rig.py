@@ -62,9 +62,7 @@ class Rig:
             files = {"updater/updater.toml": self._settings(port), **self._files}
             image.make_disk(self.disk, self._first, files)
             image.make_card(self.card, {"boot_slot": "A"})
-            self.board = stack.enter_context(
-                Machine(self.disk, self.card, listener=self._listener)
-            )
+            self.board = stack.enter_context(Machine(self.disk, self.card, listener=self._listener))
             self._stack = stack.pop_all()
         return self
 
