@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: MIT
+"""One POST to the cloud's gateway over HTTP(S), within limits of time and size.
+
+The server's certificate and name are verified. Nothing is redirected, no proxy is asked, nothing is
+kept for a second request. Only whoever registers imports this: http.client costs memory.
+"""
+
+import http.client
+import io
+import socket
+import ssl
+import time
+from typing import Any
+
+from updater.core.errors import ConfigError, TransportError, UpdaterError
+from updater.core.gateway import Gateway
+from updater.core.registration import MAX_ANSWER_BYTES, Answer
+
+CONNECT_TIMEOUT_S = 10.0  # for each address of the host, and once more for TLS
+ANSWER_TIMEOUT_S = 30.0  # from the first byte sent to the last one received
+_MAX_HEAD_BYTES = 16 * 1024
+_CLOCK_ERRORS = {9, 10}  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+
+
+class GatewayConnection:
+    """One connection, for one request."""
+
+    def __init__(self, gateway: Gateway, ca_file: str = "") -> None:
+        """Connect. Blocks for the name's lookup, and for ``CONNECT_TIMEOUT_S`` as said there.
+
+        Raises:
+            TransportError: There is no connection, or not with whom it should be.
+            ConfigError: *ca_file* cannot be used.
+        """
+        self._name = gateway.authority
+        context = _context(ca_file) if gateway.is_tls else None
+        sock: socket.socket | None = None
+        try:
+            sock = socket.create_connection((gateway.host, gateway.port), CONNECT_TIMEOUT_S)
+            if context is not None:
+                sock = context.wrap_socket(sock, server_hostname=gateway.host)
+        except (OSError, UnicodeError) as error:
+            if sock is not None:
+                sock.close()
+            raise self._refused(error) from error
+        self._sock = sock
+
+    def post(self, request: bytes, timeout_s: float = ANSWER_TIMEOUT_S) -> Answer:
+        """Send *request* and return the answer to it.
+
+        Raises:
+            TransportError: There is none, or it is too long, too late or no HTTP.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        try:
+            self._sock.settimeout(timeout_s)
+            self._sock.sendall(request)
+            return _answer(self._sock, deadline_s)
+        except UpdaterError:
+            raise
+        except TimeoutError as error:
+            raise TransportError(f"{self._name}: no answer within {timeout_s:g} s") from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "what came is no HTTP"
+            raise TransportError(f"{self._name}: {reason or error}") from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._sock.close()
+
+    def _refused(self, error: Exception) -> UpdaterError:
+        """Return what it means that there is no connection."""
+        if isinstance(error, ssl.SSLCertVerificationError):
+            clock = f"; this device's clock says {time.strftime('%Y-%m-%d', time.gmtime())}"
+            hint = clock if error.verify_code in _CLOCK_ERRORS else ""
+            return TransportError(
+                f"{self._name}: the server's certificate is refused: {error.verify_message}{hint}"
+            )
+        if isinstance(error, ssl.SSLError):
+            return TransportError(f"{self._name}: TLS fails: {error.reason}")
+        reason = error.strerror if isinstance(error, OSError) else None
+        return TransportError(f"cannot connect to {self._name}: {reason or error}")
+
+
+def _context(ca_file: str) -> ssl.SSLContext:
+    """Return a context that verifies certificate and name."""
+    try:
+        context = ssl.create_default_context(cafile=ca_file or None)
+    except OSError as error:
+        reason = "no certificate in it" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigError(f"cannot use the CA file {ca_file!r}: {reason}") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _answer(sock: socket.socket, deadline_s: float) -> Answer:
+    """Return the answer that *sock* brings until *deadline_s*."""
+    source: Any = _Source(sock, deadline_s)
+    response = http.client.HTTPResponse(source, method="POST")
+    try:
+        response.begin()
+        body = response.read(MAX_ANSWER_BYTES + 1)
+        if len(body) > MAX_ANSWER_BYTES:
+            raise TransportError(f"the gateway's answer is longer than {MAX_ANSWER_BYTES} bytes")
+        if response.length:
+            raise TransportError("the gateway's answer breaks off")
+        return Answer(response.status, body)
+    finally:
+        response.close()
+
+
+class _Source(io.RawIOBase):
+    """What a socket brings: no more than the limit, no later than the deadline."""
+
+    def __init__(self, sock: socket.socket, deadline_s: float) -> None:
+        super().__init__()
+        self._sock = sock
+        self._deadline_s = deadline_s
+        self._left = _MAX_HEAD_BYTES + 2 * MAX_ANSWER_BYTES  # chunks have heads too
+
+    def makefile(self, _mode: str) -> Any:
+        """Return itself as the file that ``HTTPResponse`` asks a socket for."""
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        """Tell that it can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Receive at least one byte, or none at the end."""
+        if self._left <= 0:
+            raise TransportError("the gateway's answer does not end")
+        remaining_s = self._deadline_s - time.monotonic()
+        if remaining_s <= 0:
+            raise TimeoutError
+        self._sock.settimeout(remaining_s)
+        received = self._sock.recv_into(memoryview(buffer)[: self._left])
+        self._left -= received
+        return received
