@@ -81,6 +81,21 @@ def env_print(options: argparse.Namespace) -> Answer:
     return Answer(variables, "\n".join(f"{name}={variables[name]}" for name in sorted(variables)))
 
 
+# --- getting in ----------------------------------------------------------------------------------
+
+
+def register(options: argparse.Namespace) -> Answer:
+    """Get this device's secret from the cloud and store it; beside any agent, which notices it."""
+    from updater.registrar import Registrar  # noqa: PLC0415 - once in a device's life
+
+    settings, _board = read_settings(options.config)
+    cloud = settings.cloud
+    Registrar(cloud).register(again=options.again)
+    value = {"device_name": cloud.device_name, "secret_file": cloud.secret_file}
+    text = f"device {cloud.device_name} is registered; its secret is in {cloud.secret_file}"
+    return Answer(value, text)
+
+
 # --- changing ------------------------------------------------------------------------------------
 
 
