@@ -11,7 +11,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sim.gateway import DEVICE, PRODUCT, PRODUCT_SECRET, Gateway, answer, hidden
+from sim.cloud import DEVICE, PRODUCT
+from sim.gateway import PRODUCT_SECRET, Gateway, answer, hidden
 
 from updater.core.config import CloudConfig
 from updater.core.errors import (

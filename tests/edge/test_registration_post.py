@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 from fds import descriptors
+from sim.cloud import DEVICE, PRODUCT
 from sim.gateway import (
-    DEVICE,
-    PRODUCT,
     PRODUCT_SECRET,
     Gateway,
     certificate,

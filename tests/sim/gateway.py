@@ -21,8 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-PRODUCT = "PRODUCT001"
-DEVICE = "board-1"
 PRODUCT_SECRET = "qv9CkpNHbCBJqFpvLRe2tMnX"
 PATH = "/device/register"
 CLOCK_TOLERANCE_S = 300
