@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from updater.core import registration
 from updater.core.errors import ConfigError, LinkError, TransportError, UpdaterError
 from updater.core.gateway import parse_gateway
-from updater.core.registration import Answer, Registrant
+from updater.core.httpanswer import Answer
+from updater.core.registration import Registrant
 
 HOST = "ap-guangzhou.gateway.tencentdevices.com"
 WHO = Registrant("PRODUCT_ID1", "DEVICENAME1", "PRODUCT_SECRETKEY")
@@ -223,15 +224,6 @@ def test_a_grant_with_a_bad_status_is_none() -> None:
     """Only 200 grants."""
     with pytest.raises(TransportError, match=r"HTTP status 500$"):
         parsed(answer(status=500))
-
-
-def test_an_answer_over_16_kib_is_not_looked_at() -> None:
-    """The limit holds here too, whoever has read it."""
-    body = answer()[0].body
-    padded = body + b" " * (registration.MAX_ANSWER_BYTES - len(body))
-    assert registration.parse(Answer(200, padded), WHO, NOW_S, answer()[1]) == PSK
-    with pytest.raises(TransportError, match="longer than 16384 bytes"):
-        registration.parse(Answer(200, padded + b" "), WHO, NOW_S, never)
 
 
 # --- refusals ------------------------------------------------------------------------------------

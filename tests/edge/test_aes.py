@@ -5,7 +5,8 @@ import base64
 
 import pytest
 
-from updater.core.registration import Answer, Registrant, parse
+from updater.core.httpanswer import Answer
+from updater.core.registration import Registrant, parse
 from updater.edge.aes import decrypt
 
 # PROTOCOL 2.5: the vendor's example of a registration

@@ -23,7 +23,8 @@ from sim.gateway import (
 from updater.core import registration
 from updater.core.errors import ConfigError, TransportError
 from updater.core.gateway import parse_gateway
-from updater.core.registration import MAX_ANSWER_BYTES, Answer, Registrant
+from updater.core.httpanswer import MAX_BODY_BYTES, Answer
+from updater.core.registration import Registrant
 from updater.edge.registration import GatewayConnection
 
 WHO = Registrant(PRODUCT, DEVICE, PRODUCT_SECRET)
@@ -79,11 +80,19 @@ def test_the_request_arrives_as_it_was_signed(gateway: Gateway) -> None:
 @pytest.mark.parametrize("chunked", [False, True])
 def test_answers_arrive_whole(gateway: Gateway, chunked: bool) -> None:
     """With a length or in chunks, in pieces, and at the limit."""
-    body = b"x" * MAX_ANSWER_BYTES
+    body = b"x" * MAX_BODY_BYTES
     pieces = [b"%x\r\n%s\r\n" % (4096, body[:4096])] * 4 + [b"0\r\n\r\n"]
     head = b"HTTP/1.1 202 x\r\nTransfer-Encoding: chunked\r\n\r\n"
     gateway.script = lambda _: [head, *pieces] if chunked else [http_answer(body, "202 x")]
     assert ask(gateway.url) == Answer(202, body)
+
+
+def test_a_whole_answer_is_not_waited_for(gateway: Gateway) -> None:
+    """A server that keeps the connection open all the same has answered."""
+    gateway.script = lambda _: [http_answer(b"{}"), 30.0]
+    began_s = time.monotonic()
+    assert ask(gateway.url) == Answer(200, b"{}")
+    assert time.monotonic() - began_s < 1.0
 
 
 def test_an_answer_without_length_ends_with_the_connection(gateway: Gateway) -> None:
@@ -168,38 +177,22 @@ def test_a_name_that_is_none_is_told(host: str) -> None:
 
 
 HOSTILE: dict[str, tuple[list[bytes | float], str]] = {
-    "nothing": ([], "closed connection without response"),
+    "nothing": ([], "there is no answer"),
     "no HTTP": ([b"SSH-2.0-dropbear\r\n"], "what came is no HTTP"),
-    "no status": ([b"HTTP/1.1 abc\r\n\r\n"], "what came is no HTTP"),
-    "a line without end": ([b"HTTP/1.1 200 OK\r\nX: " + b"x" * 99999], "does not end"),
-    "headers without end": ([b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 99999], "no HTTP"),
-    "100 without end": ([b"HTTP/1.1 100 Continue\r\n\r\n" * 9999], "does not end"),
-    "too long": ([http_answer(bytes(MAX_ANSWER_BYTES + 1))], "longer than 16384 bytes"),
+    "a head without end": ([b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 99999], "does not end"),
+    "too long": ([http_answer(bytes(MAX_BODY_BYTES + 1))], "longer than 16384 bytes"),
     "a gigabyte": (
         [b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n" + bytes(99999)],
         "longer than 16384 bytes",
     ),
     "a body without end": ([b"HTTP/1.1 200 OK\r\n\r\n" + bytes(99999)], "longer than 16384"),
     "cut off": ([http_answer(bytes(9))[:-1]], "breaks off"),
-    "an odd length": ([b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nx"], ""),
-    "an odd chunk": (
-        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"],
-        "what came is no HTTP",
-    ),
-    "a chunk cut off": (
-        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nx"],
-        "what came is no HTTP",
-    ),
-    "chunks of a byte": (
-        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 20000],
-        "does not end",
-    ),
     "silent": ([30.0], "no answer within 0.4 s"),
     "silent in the middle": ([b"HTTP/1.1 200 OK\r\n", 30.0], "no answer within 0.4 s"),
-    "drop by drop": ([b"H", 0.1] * 99, "no answer within 0.4 s"),
+    "drop by drop": ([b"H", 0.1, b"TTP/1.1 200 ", *[b"O", 0.1] * 99], "no answer within 0.4 s"),
     "headers drop by drop": (
         [b"HTTP/1.1 200 OK\r\n", *[b"X: y\r\n", 0.1] * 99],
-        "no answer within",
+        "no answer within 0.4 s",
     ),
     "a body drop by drop": (
         [b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n", *[b"x", 0.1] * 99],
@@ -215,10 +208,7 @@ def test_whatever_comes_is_over_in_time(
     """A sentence within the time-out, for what is wrong, slow, huge or lies about its length."""
     gateway.script = lambda _: parts
     began_s = time.monotonic()
-    if words:
-        assert words in refusal(gateway.url, timeout_s=SOON_S)
-    else:
-        assert ask(gateway.url, timeout_s=SOON_S) == Answer(200, b"x")
+    assert words in refusal(gateway.url, timeout_s=SOON_S)
     assert time.monotonic() - began_s < SOON_S + 1.0
 
 

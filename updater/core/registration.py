@@ -21,8 +21,8 @@ from datetime import UTC, datetime
 
 from updater.core.errors import ConfigError, LinkError, TransportError, UpdaterError
 from updater.core.gateway import Gateway
+from updater.core.httpanswer import Answer
 
-MAX_ANSWER_BYTES = 16 * 1024
 _DIGESTS = {"sha256": hashlib.sha256, "sha1": hashlib.sha1}
 _KEY_BYTES = 16  # the cloud's key is so much of the product secret's text
 _IV = b"0" * 16
@@ -51,14 +51,6 @@ class Registrant:
                 f"the product secret is ASCII text of {_KEY_BYTES} characters at least: copy it "
                 "from the product's page in the console"
             )
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the gateway has answered; *body* is kept out of the representation."""
-
-    status: int
-    body: bytes = field(repr=False)
 
 
 # --- the request ---------------------------------------------------------------------------------
@@ -146,8 +138,6 @@ def parse(answer: Answer, registrant: Registrant, timestamp_s: int, decrypt: Dec
         LinkError: The cloud refuses this device, or has something else than a secret for it.
         TransportError: The answer is none: another try may bring one.
     """
-    if len(answer.body) > MAX_ANSWER_BYTES:
-        raise TransportError(f"the gateway's answer is longer than {MAX_ANSWER_BYTES} bytes")
     response = _object(answer.body).get("Response")
     if not isinstance(response, dict):
         raise TransportError(

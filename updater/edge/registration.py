@@ -2,23 +2,20 @@
 """One POST to the cloud's gateway over HTTP(S), within limits of time and size.
 
 The server's certificate and name are verified. Nothing is redirected, no proxy is asked, nothing is
-kept for a second request. Only whoever registers imports this: http.client costs memory.
+kept for a second request.
 """
 
-import http.client
-import io
 import socket
 import ssl
 import time
-from typing import Any
 
 from updater.core.errors import ConfigError, TransportError, UpdaterError
 from updater.core.gateway import Gateway
-from updater.core.registration import MAX_ANSWER_BYTES, Answer
+from updater.core.httpanswer import Answer, answer_in, last_answer_in
 
 CONNECT_TIMEOUT_S = 10.0  # for each address of the host, and once more for TLS
 ANSWER_TIMEOUT_S = 30.0  # from the first byte sent to the last one received
-_MAX_HEAD_BYTES = 16 * 1024
+_PIECE_BYTES = 16 * 1024
 _CLOCK_ERRORS = {9, 10}  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 
 
@@ -55,14 +52,27 @@ class GatewayConnection:
         try:
             self._sock.settimeout(timeout_s)
             self._sock.sendall(request)
-            return _answer(self._sock, deadline_s)
-        except UpdaterError:
-            raise
+            return self._answer(deadline_s)
+        except TransportError as error:
+            raise TransportError(f"{self._name}: {error}") from error
         except TimeoutError as error:
             raise TransportError(f"{self._name}: no answer within {timeout_s:g} s") from error
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "what came is no HTTP"
-            raise TransportError(f"{self._name}: {reason or error}") from error
+        except OSError as error:
+            raise TransportError(f"{self._name}: {error.strerror or error}") from error
+
+    def _answer(self, deadline_s: float) -> Answer:
+        """Return the answer as soon as it is whole; no drip of bytes puts the deadline off."""
+        raw = b""
+        while (answer := answer_in(raw)) is None:
+            remaining_s = deadline_s - time.monotonic()
+            if remaining_s <= 0:
+                raise TimeoutError
+            self._sock.settimeout(remaining_s)
+            piece = self._sock.recv(_PIECE_BYTES)
+            if not piece:
+                return last_answer_in(raw)
+            raw += piece
+        return answer
 
     def close(self) -> None:
         """Close the connection."""
@@ -91,49 +101,3 @@ def _context(ca_file: str) -> ssl.SSLContext:
         raise ConfigError(f"cannot use the CA file {ca_file!r}: {reason}") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
-
-
-def _answer(sock: socket.socket, deadline_s: float) -> Answer:
-    """Return the answer that *sock* brings until *deadline_s*."""
-    source: Any = _Source(sock, deadline_s)
-    response = http.client.HTTPResponse(source, method="POST")
-    try:
-        response.begin()
-        body = response.read(MAX_ANSWER_BYTES + 1)
-        if len(body) > MAX_ANSWER_BYTES:
-            raise TransportError(f"the gateway's answer is longer than {MAX_ANSWER_BYTES} bytes")
-        if response.length:
-            raise TransportError("the gateway's answer breaks off")
-        return Answer(response.status, body)
-    finally:
-        response.close()
-
-
-class _Source(io.RawIOBase):
-    """What a socket brings: no more than the limit, no later than the deadline."""
-
-    def __init__(self, sock: socket.socket, deadline_s: float) -> None:
-        super().__init__()
-        self._sock = sock
-        self._deadline_s = deadline_s
-        self._left = _MAX_HEAD_BYTES + 2 * MAX_ANSWER_BYTES  # chunks have heads too
-
-    def makefile(self, _mode: str) -> Any:
-        """Return itself as the file that ``HTTPResponse`` asks a socket for."""
-        return io.BufferedReader(self)
-
-    def readable(self) -> bool:
-        """Tell that it can be read."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Receive at least one byte, or none at the end."""
-        if self._left <= 0:
-            raise TransportError("the gateway's answer does not end")
-        remaining_s = self._deadline_s - time.monotonic()
-        if remaining_s <= 0:
-            raise TimeoutError
-        self._sock.settimeout(remaining_s)
-        received = self._sock.recv_into(memoryview(buffer)[: self._left])
-        self._left -= received
-        return received
