@@ -3,6 +3,7 @@
 
 import socket
 import ssl
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -109,6 +110,27 @@ def test_a_gateway_of_the_given_authority_is_trusted(place: Path, trusted: ssl.S
     with Gateway(trusted) as gateway:
         assert ask(gateway.url, str(place / "good/ca.pem")).status == 200
         assert gateway.granted
+
+
+@pytest.mark.parametrize("way", ["SSL_CERT_FILE", "SSL_CERT_DIR", "SSL_CERT_DIR, not hashed"])
+def test_the_system_s_authorities_are_the_default(
+    place: Path, trusted: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """In one file, or in a folder where OpenSSL looks each up; a folder without order has none."""
+    authorities = place / way
+    authorities.mkdir()
+    (authorities / "ca.pem").write_bytes((place / "good/ca.pem").read_bytes())
+    if way == "SSL_CERT_DIR":
+        subprocess.run(["openssl", "rehash", authorities], check=True)
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    is_file = way == "SSL_CERT_FILE"
+    monkeypatch.setenv(way.partition(",")[0], str(authorities / "ca.pem" if is_file else authorities))
+    with Gateway(trusted) as gateway:
+        if "not" in way:
+            assert "certificate is refused" in refusal(gateway.url)
+        else:
+            assert ask(gateway.url).status == 200
 
 
 def test_an_unknown_authority_gets_nothing(trusted: ssl.SSLContext) -> None:
