@@ -6,7 +6,9 @@ Returns an answer for machines and its text for people; prints nothing and knows
 """
 
 import argparse
+import select
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 from updater import activity
@@ -90,7 +92,9 @@ def register(options: argparse.Namespace) -> Answer:
 
     settings, _board = read_settings(options.config)
     cloud = settings.cloud
-    Registrar(cloud).register(again=options.again)
+    with closing(Registrar(cloud).start(again=options.again)) as attempt:
+        select.select([attempt.fileno()], [], [])  # Ctrl-C ends this, and loses no answer
+        attempt.result()
     value = {"device_name": cloud.device_name, "secret_file": cloud.secret_file}
     text = f"device {cloud.device_name} is registered; its secret is in {cloud.secret_file}"
     return Answer(value, text)

@@ -76,9 +76,9 @@ class Registrar:
             reservation.store(self._unstored)
             self._unstored = None
 
-    def start(self) -> "Attempt":
-        """Begin to register, in a thread."""
-        return Attempt(self)
+    def start(self, *, again: bool = False) -> "Attempt":
+        """Begin to register, in a thread; *again* as in ``register``."""
+        return Attempt(self, again=again)
 
     def _ask(self, before: Callable[[], None]) -> str:
         """Return what the cloud grants."""
@@ -111,13 +111,14 @@ class Registrar:
 class Attempt:
     """One registration in a thread of its own."""
 
-    def __init__(self, registrar: Registrar) -> None:
-        """Begin.
+    def __init__(self, registrar: Registrar, *, again: bool = False) -> None:
+        """Begin; *again* as in ``register``.
 
         Raises:
             TransportError: There is no thread to be had.
         """
         self._registrar = registrar
+        self._again = again
         self._guard = threading.Lock()
         self._is_closed = False
         self._is_asking = False
@@ -161,7 +162,7 @@ class Attempt:
 
     def _run(self) -> None:
         try:
-            self._registrar.register(self._before)
+            self._registrar.register(self._before, again=self._again)
             self._error = None
         except UpdaterError as error:
             self._error = error

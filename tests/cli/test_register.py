@@ -75,6 +75,19 @@ def test_a_person_registers_a_device_once(tmp_path: Path, gateway: Gateway) -> N
     assert workshop.has(gateway.granted[DEVICE])
 
 
+def test_an_interrupt_loses_no_answer(tmp_path: Path, gateway: Gateway) -> None:
+    """Ctrl-C after the question: what the cloud grants is stored, then the command ends."""
+    gateway.script = lambda request: [0.7, *gateway.honest(request)]
+    workshop = Registering(tmp_path, gateway)
+    with workshop.start("register") as process:
+        assert gateway.arrived.wait(20)
+        process.send_signal(signal.SIGINT)
+        _out, err = process.communicate(timeout=20)
+        assert process.returncode == 130
+    assert err.startswith("updater: interrupted\n")
+    assert workshop.has(gateway.granted[DEVICE])
+
+
 def test_no_output_has_a_secret(tmp_path: Path, gateway: Gateway) -> None:
     """However much is said, on success and on failure, with a product secret for all to read."""
     workshop = Registering(tmp_path, gateway)

@@ -124,8 +124,8 @@ def test_the_system_s_authorities_are_the_default(
         subprocess.run(["openssl", "rehash", authorities], check=True)
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.delenv(name, raising=False)
-    is_file = way == "SSL_CERT_FILE"
-    monkeypatch.setenv(way.partition(",")[0], str(authorities / "ca.pem" if is_file else authorities))
+    named = authorities / "ca.pem" if way == "SSL_CERT_FILE" else authorities
+    monkeypatch.setenv(way.partition(",")[0], str(named))
     with Gateway(trusted) as gateway:
         if "not" in way:
             assert "certificate is refused" in refusal(gateway.url)
