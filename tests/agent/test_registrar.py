@@ -4,6 +4,7 @@
 import logging
 import os
 import select
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,8 @@ from updater.core.errors import (
 from updater.edge.secret import CredentialSource
 from updater.edge.secretfile import SecretFile
 from updater.registrar import Attempt, Registrar
+
+REAL_FSYNC = os.fsync
 
 
 @pytest.fixture
@@ -75,6 +78,7 @@ def test_the_secret_that_is_granted_signs(gateway: Gateway, path: Path, digest: 
     registrar.register()
     assert registrar.is_registered()
     assert path.read_text() == gateway.granted[DEVICE] + "\n"
+    assert gateway.requests[0].headers["x-tc-algorithm"] == f"hmac{digest}"
     password = CredentialSource(settings)().password
     assert password is not None
     assert password.endswith(f";hmac{digest}")
@@ -175,6 +179,27 @@ def test_a_secret_that_cannot_be_stored_is_not_lost(
     registrar.register()
     assert path.read_text() == gateway.granted[DEVICE] + "\n"
     assert len(gateway.requests) == 1
+
+
+def test_a_secret_that_may_not_last_is_stored_again(
+    gateway: Gateway, settings: CloudConfig, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that cannot be flushed: the name is there, and nobody counts on it yet."""
+    registrar = Registrar(settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", _flush_no_folder)
+        fails(registrar.register, StorageError, "Input/output error")
+    assert path.exists()
+    assert not registrar.is_registered()
+    registrar.register()
+    assert registrar.is_registered()
+    assert len(gateway.requests) == 1
+
+
+def _flush_no_folder(fileno: int) -> None:
+    if stat.S_ISDIR(os.fstat(fileno).st_mode):
+        raise OSError(5, "Input/output error")
+    REAL_FSYNC(fileno)
 
 
 def _broken(*_args: object, **_more: object) -> None:

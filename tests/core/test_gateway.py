@@ -41,7 +41,8 @@ def test_only_an_unusual_port_is_named(url: str, authority: str) -> None:
     [
         "", "h", "https://h", "https:///x", "ftp://h/x", "https://user@h/x", "https://h:/x",
         "https://h:0/x", "https://h:65536/x", "https://h:123456/x", "https://h/a b", "https://h/\n",
-        "https://h/x\r\nX-Evil: 1", "https://[::1]/x", "https://h/" + "x" * 300, "https://ä/x",
+        "https://h/x\r\nX-Evil: 1", "https://[::1]/x", "https://.h/x", "https://-h/x",
+        "https://h/" + "x" * 300, "https://ä/x",
     ],
 )  # fmt: skip
 def test_what_is_no_such_url_is_refused(url: str) -> None:

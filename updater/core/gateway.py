@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from updater.core.errors import ConfigError
 
-_URL = re.compile(r"(https?)://([A-Za-z0-9.-]{1,253})(?::([0-9]{1,5}))?(/[!-~]{0,255})")
+_URL = re.compile(r"(https?)://([A-Za-z0-9][A-Za-z0-9.-]{0,252})(?::([0-9]{1,5}))?(/[!-~]{0,255})")
 GATEWAY_URL = "https://ap-guangzhou.gateway.tencentdevices.com/device/register"
 _PORTS = {"https": 443, "http": 80}
 _LAST_PORT = 65535

@@ -68,11 +68,12 @@ class Reservation:
             if path.is_dir():  # the rename would find out too late
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             self._unlink()
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self._file = os.open(self._new, flags, 0o600, dir_fd=folder)
         try:
             with _translated(path):
                 _write(self._file, bytes(_ROOM_BYTES))
+                os.fsync(self._file)  # until then some file systems only hope for room
         except StorageError:
             self.close()
             raise
@@ -131,8 +132,7 @@ def _lock(folder: int, path: Path) -> None:
 
 
 def _write(file: int, raw: bytes) -> None:
-    """Write *raw* at the beginning and flush it."""
+    """Write *raw* at the beginning, all of it."""
     written = os.pwrite(file, raw, 0)
     if written != len(raw):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    os.fsync(file)
