@@ -26,6 +26,8 @@ DEFINES = ["-std=gnu11", "-D_FILE_OFFSET_BITS=64"]
 # what a device that unpacks nothing, or not all, can leave out: UPDATER_DECODERS=gzip,zstd or none
 DECODERS = {"gzip": "z", "xz": "lzma", "zstd": "zstd"}
 LINKING = ["-Wl,-z,relro,-z,now,-z,noexecstack"]
+# 64-bit counters are calls of a library where the processor has no such atomics (ARMv5)
+ATOMIC = ["-Wl,--push-state,--as-needed,-latomic,--pop-state"]
 
 
 def decoders() -> list[str]:
@@ -57,6 +59,6 @@ ffi.set_source(
     extra_compile_args=[*DEFINES, *HARDENING, *WARNINGS]
     + [f"-DUPD_WITH_{name.upper()}" for name in decoders()]
     + (["-Werror"] if os.environ.get("UPDATER_WERROR") == "1" else []),
-    extra_link_args=LINKING,
+    extra_link_args=[*LINKING, *ATOMIC],
     py_limited_api=True,
 )

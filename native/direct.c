@@ -21,19 +21,46 @@ static size_t rounded(size_t len, size_t unit)
 
 /* --- the head --------------------------------------------------------------------------------- */
 
-/* Write, flush and read back the head. */
-static int store_head(struct upd_direct *direct, const unsigned char *bytes,
+/* Write, flush and read back one part of the head. */
+static int store_part(struct upd_direct *direct, const unsigned char *bytes, size_t from, size_t to,
 		      struct upd_error *reterr)
 {
-	const size_t len = direct->base.head_size;
-	int status = upd_extent_write(direct->fd, bytes, len, 0, reterr);
+	const size_t len = to - from;
+	int status;
 
+	if (len == 0)
+		return 0;
+	status = upd_extent_write(direct->fd, bytes + from, len, from, reterr);
 	if (status == 0)
 		status = upd_extent_flush(direct->fd, direct->is_cached, direct->offset, reterr);
 	if (status == 0)
-		status = upd_extent_read(direct->fd, direct->scratch, len, 0, reterr);
-	if (status == 0 && memcmp(bytes, direct->scratch, len) != 0)
-		status = upd_extent_differs(reterr, 0);
+		status = upd_extent_read(direct->fd, direct->scratch, len, from, reterr);
+	if (status == 0 && memcmp(bytes + from, direct->scratch, len) != 0)
+		status = upd_extent_differs(reterr, from);
+	return status;
+}
+
+/*
+ * A device may take one write apart and store its pieces in any order, or only some of them; what
+ * it stores whole is a sector. So the head goes in parts, each proven before the next. What makes
+ * a file system or a boot image known as one comes last, and goes first when the head is blanked:
+ * the first sector (squashfs, FIT, FAT, a partition table), then the rest of the first 4 KiB (ext4
+ * and EROFS, at 1 KiB). A torn first part then lies in a head that nothing knows.
+ */
+static int store_head(struct upd_direct *direct, const unsigned char *bytes, int is_blanking,
+		      struct upd_error *reterr)
+{
+	const size_t len = direct->base.head_size;
+	const size_t first = len < direct->sector ? len : direct->sector;
+	const size_t known = len < UPD_ALIGNMENT ? len : UPD_ALIGNMENT;
+	const size_t edges[] = { 0, first, first < known ? known : first, len };
+	int status = 0;
+
+	for (unsigned i = 0; status == 0 && i < 3; i++) {
+		unsigned part = is_blanking ? i : 2 - i;
+
+		status = store_part(direct, bytes, edges[part], edges[part + 1], reterr);
+	}
 	return status;
 }
 
@@ -47,7 +74,7 @@ int upd_direct_blank(struct upd_sink *base, uint64_t size, struct upd_error *ret
 	if (!blank)
 		return upd_fail(reterr, UPD_RESOURCES, "no memory");
 	memset(blank, 0, HEAD_SIZE);
-	status = store_head(direct, blank, reterr);
+	status = store_head(direct, blank, 1, reterr);
 	free(blank);
 	return status ? status : upd_prover_start(direct, reterr);
 }
@@ -56,12 +83,12 @@ int upd_direct_commit(struct upd_sink *base, struct upd_error *reterr)
 {
 	struct upd_direct *direct = (struct upd_direct *)base;
 	struct upd_error ignored = { 0 };
-	int status = store_head(direct, base->head, reterr);
+	int status = store_head(direct, base->head, 0, reterr);
 
 	if (status != 0) {
 		/* the head may be there in part: a slot that was not proven must not boot */
 		memset(base->head, 0, base->head_size);
-		store_head(direct, base->head, &ignored);
+		store_head(direct, base->head, 1, &ignored);
 		return status;
 	}
 	base->verified += base->head_size;
@@ -149,13 +176,14 @@ static int store(struct upd_direct *direct, const unsigned char *buf, size_t len
 {
 	const unsigned char *held = NULL;
 	enum upd_range_kind kind = UPD_RANGE_TAGGED;
+	struct upd_error ignored = { 0 };
 	size_t start = 0, at = 0;
 	int status = 0;
 
-	if (direct->skips_identical) {
-		status = upd_extent_read(direct->fd, direct->scratch, len, offset, reterr);
+	/* what cannot be read is written: a sector that a cut has torn is mended by that */
+	if (direct->skips_identical &&
+	    upd_extent_read(direct->fd, direct->scratch, len, offset, &ignored) == 0)
 		held = direct->scratch;
-	}
 	while (status == 0 && at < len) {
 		size_t piece = len - at < PIECE_SIZE ? len - at : PIECE_SIZE;
 		enum upd_range_kind now = kind_of(direct, buf + at, held ? held + at : NULL, piece);

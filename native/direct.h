@@ -60,7 +60,7 @@ struct upd_direct {
 	struct upd_sink base;
 	const struct upd_direct_ops *ops;
 	int fd;
-	int is_cached; /* the file system knows no O_DIRECT: drop its cache before reading back */
+	int is_cached; /* or may be: the page cache is dropped before reading back */
 	int reads_back;
 	int skips_identical;
 	int can_zero;

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE /* sync_file_range */
 #include "extent.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
+
+#define IN_PLACE (SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER)
 
 int upd_extent_write(int fd, const unsigned char *buf, size_t len, uint64_t offset,
 		     struct upd_error *reterr)
@@ -47,8 +50,12 @@ int upd_extent_flush(int fd, int is_cached, uint64_t offset, struct upd_error *r
 	/* not tried again on failure: the kernel may have dropped what it could not write */
 	if (fdatasync(fd) != 0)
 		return upd_fail_errno(reterr, UPD_IO, errno, offset, "flush of the medium failed");
-	if (is_cached)
+	if (is_cached) {
+		/* what a journal holds is durable, but its pages are dirty, and stay, until they
+		 * are at their place too */
+		sync_file_range(fd, 0, 0, IN_PLACE);
 		posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+	}
 	return 0;
 }
 

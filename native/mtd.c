@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The geometry of an MTD partition, and its blocks: read, erase, program, mark bad. */
 #include "mtd.h"
+#include "number.h"
 #include "sysfs.h"
 
 #include <errno.h>
@@ -15,7 +16,9 @@
 #include <unistd.h>
 
 #define CHAR_MAJOR 90U
+#define BLOCK_MAJOR 31U
 #define ERASE_SIZE_LIMIT ((uint32_t)16 << 20)
+#define KNOWN_SIZE 512U	 /* in it begins whatever is looked for on flash */
 #define PIECE_SIZE 4096U /* of NOR flash, which is looked at for 0xFF; NAND has its pages */
 
 int upd_mtd_control(const struct upd_mtd *mtd, unsigned long request, void *argument)
@@ -53,7 +56,7 @@ static int read_attribute(const struct upd_mtd *mtd, const char *name, uint64_t 
 }
 
 /* Before it is opened: to open what is no flash, a watchdog say, may do harm. */
-static int examine(struct upd_mtd *mtd, const char *path, struct upd_error *reterr)
+static int examine(struct upd_mtd *mtd, const char *path, uint64_t number, struct upd_error *reterr)
 {
 	struct stat st;
 
@@ -62,7 +65,7 @@ static int examine(struct upd_mtd *mtd, const char *path, struct upd_error *rete
 	if (!S_ISCHR(st.st_mode) || major(st.st_rdev) != CHAR_MAJOR)
 		return upd_fail(reterr, UPD_OPEN, "the device is no MTD partition");
 	mtd->number = minor(st.st_rdev) / 2; /* the odd ones can only be read */
-	return 0;
+	return upd_number_check(makedev(BLOCK_MAJOR, mtd->number), number, reterr);
 }
 
 static int open_node(struct upd_mtd *mtd, const char *path, int flags, struct upd_error *reterr)
@@ -148,13 +151,14 @@ static int make_map(struct upd_mtd *mtd, struct upd_error *reterr)
 	return 0;
 }
 
-int upd_mtd_open(struct upd_mtd *mtd, const char *path, int flags, struct upd_error *reterr)
+int upd_mtd_open(struct upd_mtd *mtd, const char *path, int flags, uint64_t number,
+		 struct upd_error *reterr)
 {
 	struct mtd_info_user info = { 0 };
 	int status;
 
 	*mtd = (struct upd_mtd){ .fd = -1 };
-	status = examine(mtd, path, reterr);
+	status = examine(mtd, path, number, reterr);
 	if (status == 0)
 		status = open_node(mtd, path, flags, reterr);
 	if (status != 0)
@@ -179,6 +183,7 @@ void upd_mtd_close(struct upd_mtd *mtd)
 		close(mtd->fd);
 	free(mtd->map);
 	free(mtd->was_locked);
+	free(mtd->scratch);
 }
 
 /* --- read ------------------------------------------------------------------------------------- */
@@ -211,8 +216,8 @@ static int count_lost(const struct upd_mtd *mtd, uint32_t *ret, struct upd_error
 	return 0;
 }
 
-/* Within one block. */
-static int read_part(const struct upd_mtd *mtd, unsigned char *buf, size_t len, uint64_t place,
+/* UPD_MORE if bits were lost meanwhile. */
+static int read_once(const struct upd_mtd *mtd, unsigned char *buf, size_t len, uint64_t place,
 		     struct upd_error *reterr)
 {
 	uint32_t before = 0, after = 0;
@@ -222,7 +227,18 @@ static int read_part(const struct upd_mtd *mtd, unsigned char *buf, size_t len, 
 		status = read_bytes(mtd, buf, len, place, reterr);
 	if (status == 0)
 		status = count_lost(mtd, &after, reterr);
-	if (status != 0 || before == after)
+	return status == 0 && before != after ? UPD_MORE : status;
+}
+
+/* Within one block. Twice, for others who read the same chip may have lost them: see mtd_store.c */
+static int read_part(const struct upd_mtd *mtd, unsigned char *buf, size_t len, uint64_t place,
+		     struct upd_error *reterr)
+{
+	int status = read_once(mtd, buf, len, place, reterr);
+
+	if (status == UPD_MORE)
+		status = read_once(mtd, buf, len, place, reterr);
+	if (status != UPD_MORE)
 		return status;
 	reterr->os_errno = EBADMSG;
 	reterr->offset = place;
@@ -289,22 +305,23 @@ static int write_run(const struct upd_mtd *mtd, const unsigned char *buf, size_t
 	return 0;
 }
 
-int upd_mtd_program(const struct upd_mtd *mtd, uint32_t block, const unsigned char *buf, size_t len,
-		    struct upd_error *reterr)
+static int program_part(const struct upd_mtd *mtd, uint32_t block, const unsigned char *buf,
+			size_t from, size_t to, struct upd_error *reterr)
 {
 	const size_t page = mtd->write_size < PIECE_SIZE && !mtd->is_nand
 				    ? PIECE_SIZE / mtd->write_size * mtd->write_size
 				    : mtd->write_size;
-	size_t start = 0, at = 0;
+	size_t start = from, at = from;
 	int status = 0;
 
-	while (status == 0 && at < len) {
-		const size_t piece = len - at < page ? len - at : page;
+	while (status == 0 && at < to) {
+		const size_t rest = page - at % page;
+		const size_t piece = to - at < rest ? to - at : rest;
 		const int is_blank = upd_mtd_is_blank(buf + at, piece);
 		const size_t end = is_blank ? at : at + piece;
 
 		at += piece;
-		if (!is_blank && at < len)
+		if (!is_blank && at < to)
 			continue; /* the run goes on */
 		if (end > start)
 			status = write_run(mtd, buf + start, end - start,
@@ -312,6 +329,17 @@ int upd_mtd_program(const struct upd_mtd *mtd, uint32_t block, const unsigned ch
 		start = at;
 	}
 	return status;
+}
+
+int upd_mtd_program(const struct upd_mtd *mtd, uint32_t block, const unsigned char *buf, size_t len,
+		    struct upd_error *reterr)
+{
+	/* what a head is known by comes last; the pages of NAND have an order of their own */
+	const size_t first =
+		mtd->is_nand || len < KNOWN_SIZE || KNOWN_SIZE % mtd->write_size ? 0 : KNOWN_SIZE;
+	int status = program_part(mtd, block, buf, first, len, reterr);
+
+	return status || first == 0 ? status : program_part(mtd, block, buf, 0, first, reterr);
 }
 
 int upd_mtd_is_worn(const struct upd_mtd *mtd, const struct upd_error *error)

@@ -25,10 +25,15 @@ struct upd_mtd {
 	uint32_t *map;		   /* which erase block of the partition each good one is */
 	uint32_t good;		   /* of them */
 	unsigned char *was_locked; /* by erase block; NULL: nothing was unlocked */
+	int reads_back;		   /* what is programmed */
+	unsigned char *scratch;	   /* NULL: nothing is stored or compared */
+	size_t scratch_size;
 };
 
-/* flags are open's. Refuses what is no flash, and what cannot be written if that is asked for. */
-int upd_mtd_open(struct upd_mtd *mtd, const char *path, int flags, struct upd_error *reterr);
+/* flags are open's; number is of the options. Refuses what is no flash, and what cannot be written
+ * if that is asked for. */
+int upd_mtd_open(struct upd_mtd *mtd, const char *path, int flags, uint64_t number,
+		 struct upd_error *reterr);
 
 /* Also if it was never opened, with fd -1. */
 void upd_mtd_close(struct upd_mtd *mtd);
@@ -47,7 +52,8 @@ int upd_mtd_erase(const struct upd_mtd *mtd, uint32_t block, struct upd_error *r
 int upd_mtd_program(const struct upd_mtd *mtd, uint32_t block, const unsigned char *buf, size_t len,
 		    struct upd_error *reterr);
 
-/* Whether the error of erase, program or read is the block's own, and another block may do. */
+/* Whether the error of erase, program, read or compare is the block's own, and another block may
+ * do. */
 int upd_mtd_is_worn(const struct upd_mtd *mtd, const struct upd_error *error);
 
 /* Mark a block bad, durably, and take it out of the map. */
@@ -58,12 +64,26 @@ int upd_mtd_is_blank(const unsigned char *buf, size_t len);
 /* ioctl, again where a signal has kept it from beginning. */
 int upd_mtd_control(const struct upd_mtd *mtd, unsigned long request, void *argument);
 
+/* mtd_store.c */
+
+/* 0, or -1 if there is no memory. Freed by closing. */
+int upd_mtd_make_scratch(struct upd_mtd *mtd);
+
+/* Compare with what a block holds; wanted == NULL: it is to be blank. */
+int upd_mtd_compare(const struct upd_mtd *mtd, uint32_t block, const unsigned char *wanted,
+		    size_t len, struct upd_error *reterr);
+
+/* Erase a block, unless that was just done, program it, and read it back; buf == NULL: len bytes of
+ * it are to be blank. Behind len buf is 0xFF up to the next page. What fails is tried twice. */
+int upd_mtd_store(const struct upd_mtd *mtd, uint32_t block, const unsigned char *buf, size_t len,
+		  int is_erased, struct upd_error *reterr);
+
 /* mtd_guard.c */
 
 /* Keep others like us out; there is no exclusive open on MTD. Freed by closing. */
 int upd_mtd_claim(const struct upd_mtd *mtd, struct upd_error *reterr);
 
-/* Refuse a partition that UBI or a file system holds now. */
+/* Refuse a partition that UBI or a file system holds now, or one that has bytes in common. */
 int upd_mtd_refuse_used(const struct upd_mtd *mtd, struct upd_error *reterr);
 
 /* Lift the write protection of NOR flash, and set it again where it was. */

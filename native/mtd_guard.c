@@ -3,9 +3,9 @@
  * Who else has an MTD partition, and what protects it.
  *
  * The kernel lets anybody write to a partition that UBI is attached to or a file system is mounted
- * from, so we look before the first erasure. Write protection of NOR flash is lifted for as long as
- * the image takes and set again where it was; a kill or a power cut in between leaves it lifted,
- * and nobody remembers.
+ * from, or to one that has bytes in common with such a one, so we look before the first erasure.
+ * Write protection of NOR flash is lifted for as long as the image takes and set again where it
+ * was; a kill or a power cut in between leaves it lifted, and nobody remembers.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "mtd.h"
@@ -38,46 +39,108 @@ int upd_mtd_claim(const struct upd_mtd *mtd, struct upd_error *reterr)
 	return upd_fail_errno(reterr, UPD_OPEN, errno, 0, "the flash cannot be claimed");
 }
 
-/* The partition that a UBI device is attached to, or -1 if there is no such UBI device. */
-static long attached_by(unsigned ubi)
-{
-	uint64_t number;
+/* Where a partition lies. A folder of sysfs is told by its inode; 0 is none. */
+struct area {
+	uint64_t start;
+	uint64_t size;
+	ino_t chip;   /* the whole flash; 0: the kernel does not show it as a device */
+	ino_t folder; /* what the MTD devices of this flash are in, and maybe those of others */
+};
 
-	return upd_sysfs_read(&number, "/sys/class/ubi/ubi%u/mtd_num", ubi) == 0 ? (long)number
-										 : -1;
+static ino_t inode_of(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 ? st.st_ino : 0;
 }
 
-/* 1, 0, or -1 if that cannot be told. */
-static int is_mounted(unsigned number)
+/* From a partition up to what it is a part of: to others around it, and to the flash, if that is
+ * shown (CONFIG_MTD_PARTITIONED_MASTER; drivers/mtd/mtdpart.c). 0 or -1. */
+static int locate(unsigned number, struct area *ret)
+{
+	char path[72];
+	size_t len = (size_t)snprintf(path, sizeof(path), "/sys/class/mtd/mtd%u", number);
+	uint64_t fact;
+
+	*ret = (struct area){ 0 };
+	if (upd_sysfs_read(&ret->size, "%s/size", path) != 0)
+		return -1;
+	while (len + sizeof("/..") < sizeof(path) &&
+	       upd_sysfs_read(&fact, "%s/offset", path) == 0) {
+		ret->start += fact;
+		len += (size_t)snprintf(path + len, sizeof(path) - len, "/..");
+	}
+	if (upd_sysfs_read(&fact, "%s/erasesize", path) == 0) {
+		ret->chip = inode_of(path);
+		snprintf(path + len, sizeof(path) - len, "/..");
+	}
+	ret->folder = inode_of(path);
+	return 0;
+}
+
+/* Whether two partitions are the same or have bytes in common. */
+static int shares(unsigned number, unsigned other)
+{
+	struct area ours, theirs;
+
+	if (number == other)
+		return 1;
+	if (locate(number, &ours) != 0 || locate(other, &theirs) != 0)
+		return 0; /* a kernel that does not tell where they are */
+	if (ours.folder != theirs.folder || (ours.chip && theirs.chip && ours.chip != theirs.chip))
+		return 0;
+	return ours.start < theirs.start + theirs.size && theirs.start < ours.start + ours.size;
+}
+
+static int refuse_attached(const struct upd_mtd *mtd, struct upd_error *reterr)
+{
+	for (unsigned i = 0; i < UBI_DEVICES; i++) {
+		uint64_t other;
+
+		if (upd_sysfs_read(&other, "/sys/class/ubi/ubi%u/mtd_num", i) == 0 &&
+		    shares(mtd->number, (unsigned)other))
+			return in_use(reterr,
+				      other == mtd->number
+					      ? "the flash is attached to UBI"
+					      : "an overlapping partition is attached to UBI");
+	}
+	return 0;
+}
+
+static int refuse_line(const struct upd_mtd *mtd, const char *line, struct upd_error *reterr)
+{
+	unsigned major = 0, minor = 0;
+
+	if (sscanf(line, "%*u %*u %u:%u", &major, &minor) != 2 || major != BLOCK_MAJOR ||
+	    !shares(mtd->number, minor))
+		return 0;
+	return in_use(reterr, minor == mtd->number ? "the flash is mounted"
+						   : "an overlapping partition is mounted");
+}
+
+static int refuse_mounted(const struct upd_mtd *mtd, struct upd_error *reterr)
 {
 	FILE *mounts = fopen("/proc/self/mountinfo", "re");
-	unsigned major = 0, minor = 0;
 	char *line = NULL;
 	size_t room = 0;
-	int is_found = 0, is_whole;
+	int status = 0;
 
-	if (!mounts)
-		return -1;
-	while (!is_found && getline(&line, &room, mounts) >= 0)
-		is_found = sscanf(line, "%*u %*u %u:%u", &major, &minor) == 2 &&
-			   major == BLOCK_MAJOR && minor == number;
-	is_whole = is_found || feof(mounts);
+	while (mounts && status == 0 && getline(&line, &room, mounts) >= 0)
+		status = refuse_line(mtd, line, reterr);
+	if (status == 0 && (!mounts || !feof(mounts)))
+		status = upd_fail(reterr, UPD_OPEN,
+				  "it cannot be told whether the flash is mounted");
 	free(line);
-	fclose(mounts);
-	return is_whole ? is_found : -1;
+	if (mounts)
+		fclose(mounts);
+	return status;
 }
 
 int upd_mtd_refuse_used(const struct upd_mtd *mtd, struct upd_error *reterr)
 {
-	int mounted;
+	int status = refuse_attached(mtd, reterr);
 
-	for (unsigned i = 0; i < UBI_DEVICES; i++)
-		if (attached_by(i) == (long)mtd->number)
-			return in_use(reterr, "the flash is attached to UBI");
-	mounted = is_mounted(mtd->number);
-	if (mounted < 0)
-		return upd_fail(reterr, UPD_OPEN, "it cannot be told whether the flash is mounted");
-	return mounted ? in_use(reterr, "the flash is mounted") : 0;
+	return status ? status : refuse_mounted(mtd, reterr);
 }
 
 /* --- write protection ------------------------------------------------------------------------- */

@@ -60,13 +60,14 @@ void upd_pump_fail(struct upd_pump *pump, const struct upd_error *error)
 }
 
 /* Of this thread alone. A priority that is refused is no reason not to install. */
-static void take_place(const struct upd_options *options)
+static void take_place(const struct upd_pump *pump)
 {
+	const struct upd_options *options = &pump->options;
 	int class = options->io_priority == IO_PRIORITY_IDLE ? IOPRIO_IDLE : IOPRIO_BEST_EFFORT;
 	int level = options->io_priority == IO_PRIORITY_IDLE ? 0 : options->io_priority;
 
 	if (options->nice > 0)
-		setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + options->nice);
+		setpriority(PRIO_PROCESS, 0, pump->niceness);
 	if (options->io_priority >= 0)
 		syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, class << IOPRIO_CLASS_SHIFT | level);
 }
@@ -74,7 +75,7 @@ static void take_place(const struct upd_options *options)
 void upd_pump_enter(const struct upd_pump *pump, const char *name)
 {
 	prctl(PR_SET_NAME, name);
-	take_place(&pump->options);
+	take_place(pump);
 }
 
 void *upd_pump_leave(struct upd_pump *pump)
@@ -264,6 +265,8 @@ int upd_pump_open(const struct upd_options *options, struct upd_pump **ret,
 	init_waiting(pump);
 	pump->eventfd = -1;
 	pump->options = *options;
+	/* once: a thread that starts another one bequeaths its own */
+	pump->niceness = getpriority(PRIO_PROCESS, 0) + options->nice;
 	status = open_parts(pump, options, reterr);
 	pump->phase = pump->checkpoint ? UPD_PHASE_RESUMING : UPD_PHASE_CONNECTING;
 	if (status == 0)
@@ -372,14 +375,24 @@ static void stop(struct upd_pump *pump)
 /* Whether what was written so far is of no use to a later try. */
 static int is_futile(int status)
 {
-	return status == UPD_AGAIN || status == UPD_DIGEST || status == UPD_LENGTH;
+	return status == UPD_AGAIN || status == UPD_DIGEST || status == UPD_LENGTH ||
+	       status == UPD_SPACE;
 }
 
-void upd_pump_close(struct upd_pump *pump)
+/* Until it is decided where to begin, what an earlier try has left stands. */
+static int is_resumable(const struct upd_pump *pump)
 {
+	return !is_futile(pump->failure.status) && (pump->is_head_kept || !pump->is_begun);
+}
+
+enum upd_phase upd_pump_close(struct upd_pump *pump)
+{
+	enum upd_phase phase;
+
 	if (!pump)
-		return;
+		return UPD_PHASE_CONNECTING;
 	stop(pump);
+	phase = (enum upd_phase)pump->phase;
 	/* not before the caller has written down that the image is there, or a kill in between
 	 * would cost all of it */
 	if (pump->phase == UPD_PHASE_DONE || is_futile(pump->failure.status))
@@ -388,8 +401,10 @@ void upd_pump_close(struct upd_pump *pump)
 		pump->source->ops->close(pump->source);
 	if (pump->decoder)
 		pump->decoder->ops->close(pump->decoder);
-	if (pump->sink)
+	if (pump->sink) {
+		pump->sink->is_resumable = is_resumable(pump);
 		pump->sink->ops->close(pump->sink);
+	}
 	upd_checkpoint_close(pump->checkpoint);
 	EVP_MD_CTX_free(pump->sha256.sha256);
 	upd_ring_close(&pump->firmware);
@@ -399,4 +414,5 @@ void upd_pump_close(struct upd_pump *pump)
 	pthread_cond_destroy(&pump->ended);
 	pthread_mutex_destroy(&pump->lock);
 	free(pump);
+	return phase;
 }

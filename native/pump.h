@@ -47,6 +47,7 @@ struct upd_pump {
 	uint64_t resumed; /* where the first buffer begins */
 	uint64_t marked;  /* offset of the last mark */
 	int is_head_kept;
+	int niceness; /* of each thread */
 	int eventfd;
 	pthread_t threads[UPD_THREADS];
 	unsigned thread_count;

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "decoder.h"
 #include "pump.h"
 
 #define MARK_SIZE ((uint64_t)1 << 20)
@@ -108,6 +109,13 @@ static int is_prefix_right(struct upd_pump *pump, const struct upd_record *recor
 	return memcmp(digest, record->prefix_md5, sizeof(digest)) == 0;
 }
 
+/* What stands there was stored as it came: a try that did not decode, if it is compressed. */
+static int is_wanted(const struct upd_pump *pump, const unsigned char *head)
+{
+	return !pump->options.decode ||
+	       upd_decoder_sniff(head, pump->sink->head_size) == UPD_FORMAT_RAW;
+}
+
 /* Bring everybody to the record's offset. */
 static int go_on(struct upd_pump *pump, const struct upd_record *record, const unsigned char *head,
 		 struct upd_error *error)
@@ -137,6 +145,15 @@ static int start_over(struct upd_pump *pump)
 	return 0;
 }
 
+/* What cannot be asked for in the middle is not gone on with. */
+static int keep_none(struct upd_pump *pump)
+{
+	start_over(pump);
+	upd_checkpoint_close(pump->checkpoint);
+	pump->checkpoint = NULL;
+	return 0;
+}
+
 int upd_resume(struct upd_pump *pump, struct upd_error *reterr)
 {
 	struct upd_record record;
@@ -146,11 +163,11 @@ int upd_resume(struct upd_pump *pump, struct upd_error *reterr)
 	if (!pump->checkpoint)
 		return 0;
 	if (!pump->source->ops->seek)
-		return start_over(pump);
+		return keep_none(pump);
 	head = malloc(pump->sink->head_size);
 	if (!head)
 		return upd_fail(reterr, UPD_RESOURCES, "no memory");
-	if (upd_checkpoint_load(pump->checkpoint, &record, head) == 0 &&
+	if (upd_checkpoint_load(pump->checkpoint, &record, head) == 0 && is_wanted(pump, head) &&
 	    is_prefix_right(pump, &record, head))
 		status = go_on(pump, &record, head, reterr);
 	else

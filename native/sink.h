@@ -5,10 +5,10 @@
  *     upd_sink_<kind>_open()  ->  [resume]  ->  blank  ->  write ...  ->  settle  ->  commit  ->
  * close
  *
- * From blank on until commit has returned 0 the slot cannot boot: its head is blank on the medium,
- * or the medium itself marks it as unusable. write keeps what makes the slot bootable and stores
- * the rest; settle says that all else is on the medium and was read back; commit stores what was
- * kept. A failure anywhere leaves the slot unbootable.
+ * From blank, or the first write, on until commit has returned 0 the slot cannot boot: its head is
+ * blank on the medium, or the medium itself marks it as unusable. write keeps what makes the slot
+ * bootable and stores the rest; settle says that all else is on the medium and was read back;
+ * commit stores what was kept. A failure anywhere leaves the slot unbootable.
  *
  * One thread calls; the counters may be read by others at any time.
  */
@@ -52,6 +52,7 @@ struct upd_sink {
 	/* What is kept until commit; head_size 0 if the sink keeps nothing at the front. */
 	size_t head_size;
 	unsigned char *head;
+	int is_resumable; /* set before close: a checkpoint says how to go on with what is there */
 
 	_Atomic uint64_t written;
 	_Atomic uint64_t verified;

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "direct.h"
+#include "number.h"
 #include "ring.h"
 
 static int block_zero(struct upd_direct *direct, uint64_t offset, uint64_t len,
@@ -61,6 +62,8 @@ static int open_device(struct upd_direct *direct, const struct upd_options *opti
 						     : "the device cannot be opened");
 	if (fstat(direct->fd, &st) != 0 || !S_ISBLK(st.st_mode))
 		return upd_fail(reterr, UPD_OPEN, "the device is no block device");
+	if (upd_number_check(st.st_rdev, options->device_number, reterr) != 0)
+		return reterr->status;
 	/* the kernel opens a write-protected device for writing and refuses the first write */
 	if (ioctl(direct->fd, BLKROGET, &is_read_only) != 0 || is_read_only)
 		return upd_fail(reterr, UPD_OPEN, "the device is write-protected");

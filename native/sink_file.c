@@ -5,7 +5,8 @@
  * of the two whole. Room for a known size is reserved before the first byte; without one the file
  * system may turn out to be full, which is as if a device were too small.
  *
- * NAME.part stays behind when a checkpoint was asked for, so that a later try can go on with it.
+ * NAME.part stays behind only if a later try can go on with it, and then it takes no more room than
+ * what is proven. Whoever holds its lock is the only one who writes, renames or removes it.
  */
 #define _GNU_SOURCE /* O_DIRECT, fallocate */
 #include <errno.h>
@@ -20,7 +21,10 @@
 #include <unistd.h>
 
 #include "direct.h"
+#include "extent.h"
 #include "ring.h"
+
+#define LOCK_TRIES 100
 
 struct file_sink {
 	struct upd_direct direct;
@@ -29,7 +33,9 @@ struct file_sink {
 	int folder;
 	mode_t mode;
 	uint64_t length; /* of the part, as far as zeros count */
-	int keeps_part;
+	int is_ours;	 /* the part: it is there, and locked */
+	int was_there;	 /* and an earlier try's, which a checkpoint may be about */
+	int is_begun;
 };
 
 /* The part is new, or ends where it was proven: behind its end there are zeros. */
@@ -48,12 +54,13 @@ static int file_zero(struct upd_direct *direct, uint64_t offset, uint64_t len,
 
 static const struct upd_direct_ops zeroing = { .zero = file_zero };
 
+/* What could be had of the room has been taken, and is given back first. */
 static int no_room(const struct file_sink *file, uint64_t size, struct upd_error *reterr)
 {
 	struct statvfs room = { 0 };
 
-	fstatvfs(file->direct.fd, &room);
-	reterr->offset = (uint64_t)room.f_bavail * room.f_frsize;
+	if (ftruncate(file->direct.fd, 0) == 0 && fstatvfs(file->direct.fd, &room) == 0)
+		reterr->offset = (uint64_t)room.f_bavail * room.f_frsize;
 	return upd_fail(reterr, UPD_SPACE, "image needs %llu bytes, the file system has %llu left",
 			(unsigned long long)size, (unsigned long long)reterr->offset);
 }
@@ -94,6 +101,7 @@ static int file_blank(struct upd_sink *base, uint64_t size, struct upd_error *re
 	struct file_sink *file = (struct file_sink *)base;
 	int status;
 
+	file->is_begun = 1;
 	/* what an earlier try left behind the proven part would be taken for zeros */
 	if (ftruncate(file->direct.fd, (off_t)file->direct.offset) != 0)
 		return upd_fail_errno(reterr, UPD_IO, errno, 0, "the file cannot be cut");
@@ -124,17 +132,27 @@ static int file_commit(struct upd_sink *base, struct upd_error *reterr)
 	if (ftruncate(fd, (off_t)file->direct.offset) != 0 || fchmod(fd, file->mode) != 0 ||
 	    fsync(fd) != 0 || rename(file->part, file->path) != 0)
 		return upd_fail_errno(reterr, UPD_IO, errno, 0, "the file cannot take its name");
-	file->keeps_part = 1; /* there is none any more */
+	file->is_ours = 0; /* there is none any more */
 	if (fsync(file->folder) != 0)
 		return upd_fail_errno(reterr, UPD_IO, errno, 0, "flush of the folder failed");
 	return 0;
+}
+
+/* What is not proven is cut off, once this try has begun to write. */
+static int is_worth_keeping(const struct file_sink *file)
+{
+	const struct upd_sink *base = &file->direct.base;
+
+	if (!base->is_resumable || !file->is_begun)
+		return base->is_resumable && file->was_there;
+	return ftruncate(file->direct.fd, (off_t)base->settled) == 0;
 }
 
 static void file_close(struct upd_sink *base)
 {
 	struct file_sink *file = (struct file_sink *)base;
 
-	if (file->direct.fd >= 0 && !file->keeps_part)
+	if (file->is_ours && !is_worth_keeping(file))
 		unlink(file->part);
 	if (file->folder >= 0)
 		close(file->folder);
@@ -218,24 +236,59 @@ static int open_folder(struct file_sink *file, struct upd_error *reterr)
 	return 0;
 }
 
-static int open_part(struct file_sink *file, struct upd_error *reterr)
+/* The name as it is now: another may have given the part its own, or removed it, since. */
+static int is_named(const struct file_sink *file, const struct stat *st)
+{
+	struct stat named;
+
+	return lstat(file->part, &named) == 0 && named.st_ino == st->st_ino &&
+	       named.st_dev == st->st_dev;
+}
+
+static int busy(struct upd_error *reterr)
+{
+	return upd_fail_errno(reterr, UPD_OPEN, EBUSY, 0, "the file is being written");
+}
+
+/* Open the part, or make it, and lock it; UPD_MORE if it has lost its name meanwhile. */
+static int lock_part(struct file_sink *file, struct stat *ret, struct upd_error *reterr)
 {
 	const int flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
-	struct stat st;
+	int fd = open(file->part, flags | O_DIRECT, 0600);
 
-	file->direct.fd = open(file->part, flags | O_DIRECT, 0600);
-	if (file->direct.fd < 0 && errno == EINVAL) {
-		file->direct.is_cached = 1;
-		file->direct.fd = open(file->part, flags, 0600);
-	}
-	if (file->direct.fd < 0 || fstat(file->direct.fd, &st) != 0)
+	if (fd < 0 && errno == EINVAL)
+		fd = open(file->part, flags, 0600); /* a file system in memory, say */
+	file->direct.fd = fd;
+	if (fd < 0 || fstat(fd, ret) != 0)
 		return upd_fail_errno(reterr, UPD_OPEN, errno, 0, "the file cannot be written");
-	if (!S_ISREG(st.st_mode))
+	if (!S_ISREG(ret->st_mode))
 		return upd_fail(reterr, UPD_OPEN, "the file's .part is no file");
-	if (flock(file->direct.fd, LOCK_EX | LOCK_NB) != 0) {
-		file->keeps_part = 1; /* it is another's */
-		return upd_fail_errno(reterr, UPD_OPEN, EBUSY, 0, "the file is being written");
-	}
+	if (flock(fd, LOCK_EX | LOCK_NB) != 0)
+		return busy(reterr);
+	if (is_named(file, ret))
+		return 0;
+	close(fd);
+	file->direct.fd = -1;
+	return UPD_MORE;
+}
+
+static int open_part(struct file_sink *file, int has_checkpoint, struct upd_error *reterr)
+{
+	struct upd_error ignored = { 0 };
+	struct stat st;
+	int status = UPD_MORE;
+
+	for (unsigned i = 0; i < LOCK_TRIES && status == UPD_MORE; i++)
+		status = lock_part(file, &st, reterr);
+	if (status == UPD_MORE)
+		status = busy(reterr);
+	if (status != 0)
+		return status;
+	file->is_ours = 1;
+	file->was_there = has_checkpoint && st.st_size > 0;
+	file->direct.is_cached = 1; /* some file systems take O_DIRECT and cache all the same */
+	if (file->was_there)
+		upd_extent_flush(file->direct.fd, file->direct.is_cached, 0, &ignored);
 	file->direct.base.identity = st.st_ino ^ (uint64_t)st.st_dev << 32;
 	return 0;
 }
@@ -253,12 +306,12 @@ int upd_sink_file_open(const struct upd_options *options, struct upd_sink **ret,
 	file->direct.ops = &zeroing;
 	file->direct.sector = UPD_ALIGNMENT;
 	file->direct.fd = file->folder = -1;
-	file->keeps_part = options->checkpoint != NULL;
+	file->direct.base.is_resumable = 1; /* what is there stays, unless the pump knows better */
 	status = resolve(file, options->device, reterr);
 	if (status == 0)
 		status = open_folder(file, reterr);
 	if (status == 0)
-		status = open_part(file, reterr);
+		status = open_part(file, options->checkpoint != NULL, reterr);
 	if (status == 0)
 		status = upd_direct_open(&file->direct, options, reterr);
 	if (status != 0) {

@@ -7,12 +7,14 @@
  * costs no time of its own at the start. The head is the first good block. Order of writes, and
  * what a power cut leaves:
  *
- *     blank: erase the head               nothing that boots
+ *     first write: erase the head         nothing that boots
  *     erase, program, read back the rest  the same; what was proven can be gone on with
  *     commit: program the head            before: blank. Within: a part of the head, and nobody was
  *                                         told that the slot may become primary. After: the image
  *
- * NAND wears out: a block that fails to erase or to program, or does not give back what was
+ * blank only counts the room: the head waits for the image's first bytes, which may be refused.
+ *
+ * NAND wears out: a block that twice fails to erase or to program, or to give back what was
  * programmed, is marked bad, and its data go whole to the next good block, from the buffer. The
  * blocks before it stay where they are. A cut before the mark leaves a block that is not proven and
  * is erased again; it then shows once more that it is worn. The head has nowhere to go, for all
@@ -27,96 +29,51 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "extent.h"
 #include "mtd.h"
 #include "sink.h"
 
-#define SCRATCH_LIMIT ((size_t)256 << 10)
+#define UBI_MAGIC "UBI#" /* at the begin of each erase block that UBI uses */
 #define FAILURE_LIMIT 8U /* blocks that fail one after the other: no wear does that */
 
 struct mtd_sink {
 	struct upd_sink base;
 	struct upd_mtd mtd;
-	int reads_back;
 	int skips_identical;
+	int is_begun;	/* blanked */
 	int is_erased;	/* the head, by us */
 	int is_resumed; /* blocks before `offset` hold what belongs there */
 	uint64_t size;	/* of the image; 0: nobody knows it */
 	uint64_t offset;
 	unsigned char *block; /* what is gathered behind the head */
-	unsigned char *scratch;
-	size_t scratch_size;
-	unsigned failures; /* in a row */
+	unsigned failures;    /* in a row */
 };
 
-static size_t rounded(const struct mtd_sink *sink, size_t len)
-{
-	const size_t unit = sink->mtd.write_size;
-
-	return (len + unit - 1) / unit * unit;
-}
-
-static uint64_t start_of(const struct mtd_sink *sink, uint32_t block)
-{
-	return (uint64_t)block * sink->mtd.erase_size;
-}
-
-/* --- one block -------------------------------------------------------------------------------- */
-
-/* Compare with what the flash has there; wanted == NULL: it is to be blank. */
-static int compare(struct mtd_sink *sink, uint32_t block, const unsigned char *wanted, size_t len,
-		   struct upd_error *reterr)
-{
-	size_t at = 0;
-
-	while (at < len) {
-		const size_t part = len - at < sink->scratch_size ? len - at : sink->scratch_size;
-		int status = upd_mtd_read(&sink->mtd, sink->scratch, part,
-					  start_of(sink, block) + at, reterr);
-
-		if (status != 0)
-			return status;
-		if (wanted ? memcmp(sink->scratch, wanted + at, part) != 0
-			   : !upd_mtd_is_blank(sink->scratch, part))
-			return upd_extent_differs(reterr, start_of(sink, block) + at);
-		at += part;
-	}
-	return 0;
-}
-
-static int holds(struct mtd_sink *sink, uint32_t block, const unsigned char *wanted, size_t len)
+static int holds(const struct mtd_sink *sink, uint32_t block, const unsigned char *wanted,
+		 size_t len)
 {
 	struct upd_error ignored = { 0 };
 
-	return compare(sink, block, wanted, len, &ignored) == 0;
+	return upd_mtd_compare(&sink->mtd, block, wanted, len, &ignored) == 0;
 }
 
-/* Program an erased block; behind len the buffer is 0xFF up to the next page. */
-static int fill(struct mtd_sink *sink, uint32_t block, const unsigned char *buf, size_t len,
-		struct upd_error *reterr)
+static int store(struct mtd_sink *sink, uint32_t block, const unsigned char *buf, size_t len,
+		 int is_erased, struct upd_error *reterr)
 {
-	const size_t whole = rounded(sink, len);
-	int status = upd_mtd_program(&sink->mtd, block, buf, whole, reterr);
+	int status = upd_mtd_store(&sink->mtd, block, buf, len, is_erased, reterr);
 
-	if (status == 0 && sink->reads_back)
-		status = compare(sink, block, buf, whole, reterr);
-	if (status == 0 && sink->reads_back)
+	if (status == 0 && sink->mtd.reads_back)
 		sink->base.verified += len;
 	return status;
 }
 
-static int store(struct mtd_sink *sink, uint32_t block, const unsigned char *buf, size_t len,
-		 struct upd_error *reterr)
+static int store_unless_held(struct mtd_sink *sink, uint32_t block, size_t len,
+			     struct upd_error *reterr)
 {
-	int status;
-
-	if (sink->skips_identical && holds(sink, block, buf, len)) {
-		sink->base.identical += len;
-		sink->base.verified += len;
-		return 0;
-	}
-	status = upd_mtd_erase(&sink->mtd, block, reterr);
-	return status ? status : fill(sink, block, buf, len, reterr);
+	if (!sink->skips_identical || !holds(sink, block, sink->block, len))
+		return store(sink, block, sink->block, len, 0, reterr);
+	sink->base.identical += len;
+	sink->base.verified += len;
+	return 0;
 }
 
 /* --- blocks that fail ------------------------------------------------------------------------- */
@@ -159,7 +116,7 @@ static int store_somewhere(struct mtd_sink *sink, uint32_t block, size_t len,
 	if (block >= sink->mtd.good)
 		return no_room(sink, reterr);
 	for (;;) {
-		status = store(sink, block, sink->block, len, reterr);
+		status = store_unless_held(sink, block, len, reterr);
 		if (status == 0)
 			sink->failures = 0;
 		if (status == 0 || !upd_mtd_is_worn(&sink->mtd, reterr))
@@ -180,9 +137,7 @@ static int blank_head(struct mtd_sink *sink, struct upd_error *reterr)
 	sink->is_erased = 0;
 	if (holds(sink, 0, NULL, len))
 		return 0;
-	status = upd_mtd_erase(&sink->mtd, 0, reterr);
-	if (status == 0)
-		status = compare(sink, 0, NULL, len, reterr);
+	status = upd_mtd_store(&sink->mtd, 0, NULL, len, 0, reterr);
 	sink->is_erased = status == 0;
 	return status;
 }
@@ -209,29 +164,51 @@ static int blank_first(struct mtd_sink *sink, struct upd_error *reterr)
 	}
 }
 
+/*
+ * Of a UBI image any block may be missing: the volume table stands in it twice, the kernel attaches
+ * what is there and puts the rest in order. No head of it can be held back, and UBI's counters of
+ * erasures, which are in each block, would be lost.
+ */
+static int refuse_ubi(const struct mtd_sink *sink, struct upd_error *reterr)
+{
+	if (memcmp(sink->base.head, UBI_MAGIC, strlen(UBI_MAGIC)) != 0)
+		return 0;
+	return upd_fail(reterr, UPD_OPEN,
+			"a UBI image cannot be written to flash as it is: "
+			"write each volume's own image, or use ubiformat");
+}
+
+/* With the image's first bytes at hand, and nothing touched yet. */
+static int begin(struct mtd_sink *sink, struct upd_error *reterr)
+{
+	int status = refuse_ubi(sink, reterr);
+
+	/* whoever came while the source was waited for */
+	if (status == 0)
+		status = upd_mtd_refuse_used(&sink->mtd, reterr);
+	if (status == 0)
+		status = upd_mtd_unlock(&sink->mtd, reterr);
+	if (status == 0)
+		status = blank_first(sink, reterr);
+	sink->is_begun = status == 0;
+	return status;
+}
+
 static int mtd_blank(struct upd_sink *base, uint64_t size, struct upd_error *reterr)
 {
 	struct mtd_sink *sink = (struct mtd_sink *)base;
-	int status;
 
 	sink->size = size;
-	if (size > upd_mtd_capacity(&sink->mtd))
-		return no_room(sink, reterr);
-	/* whoever came while the source was waited for */
-	status = upd_mtd_refuse_used(&sink->mtd, reterr);
-	if (status == 0)
-		status = upd_mtd_unlock(&sink->mtd, reterr);
-	return status ? status : blank_first(sink, reterr);
+	return size > upd_mtd_capacity(&sink->mtd) ? no_room(sink, reterr) : 0;
 }
 
 static int store_head(struct mtd_sink *sink, struct upd_error *reterr)
 {
 	const uint32_t room = sink->mtd.erase_size;
 	const size_t len = sink->offset < room ? (size_t)sink->offset : room;
-	/* one that was found blank may be the work of a cut: erased in part, and fading */
-	int status = sink->is_erased ? 0 : upd_mtd_erase(&sink->mtd, 0, reterr);
 
-	return status ? status : fill(sink, 0, sink->base.head, len, reterr);
+	/* one that was found blank may be the work of a cut: erased in part, and fading */
+	return store(sink, 0, sink->base.head, len, sink->is_erased, reterr);
 }
 
 static int mtd_commit(struct upd_sink *base, struct upd_error *reterr)
@@ -283,7 +260,9 @@ static int mtd_write(struct upd_sink *base, unsigned char *buf, size_t len,
 
 		memcpy((sink->offset < room ? base->head : sink->block) + at, buf, part);
 		sink->offset += part;
-		if (at + part == room)
+		if (!sink->is_begun)
+			status = begin(sink, reterr);
+		if (status == 0 && at + part == room)
 			status = end_block(sink, reterr);
 		if (status == 0)
 			base->written = sink->offset;
@@ -296,8 +275,9 @@ static int mtd_write(struct upd_sink *base, unsigned char *buf, size_t len,
 static int mtd_settle(struct upd_sink *base, struct upd_error *reterr)
 {
 	struct mtd_sink *sink = (struct mtd_sink *)base;
+	int status = sink->is_begun ? 0 : begin(sink, reterr); /* an image of no bytes */
 
-	return sink->offset > base->settled ? end_block(sink, reterr) : 0;
+	return status == 0 && sink->offset > base->settled ? end_block(sink, reterr) : status;
 }
 
 /* --- going on --------------------------------------------------------------------------------- */
@@ -323,7 +303,7 @@ static int mtd_resume(struct upd_sink *base, uint64_t offset, const unsigned cha
 	sink->is_resumed = 1;
 	sink->offset = offset;
 	base->written = base->settled = offset;
-	base->verified = sink->reads_back ? offset - base->head_size : 0;
+	base->verified = sink->mtd.reads_back ? offset - base->head_size : 0;
 	return 0;
 }
 
@@ -337,7 +317,6 @@ static void mtd_close(struct upd_sink *base)
 	upd_mtd_close(&sink->mtd);
 	free(base->head);
 	free(sink->block);
-	free(sink->scratch);
 	free(sink);
 }
 
@@ -371,12 +350,10 @@ static int make_room(struct mtd_sink *sink, struct upd_error *reterr)
 {
 	const size_t block = sink->mtd.erase_size;
 
-	sink->scratch_size = block < SCRATCH_LIMIT ? block : SCRATCH_LIMIT;
 	sink->base.head_size = block;
 	sink->base.head = malloc(block);
 	sink->block = malloc(block);
-	sink->scratch = malloc(sink->scratch_size);
-	if (!sink->base.head || !sink->block || !sink->scratch)
+	if (!sink->base.head || !sink->block || upd_mtd_make_scratch(&sink->mtd) != 0)
 		return upd_fail(reterr, UPD_RESOURCES, "no memory");
 	memset(sink->base.head, 0xff, block);
 	return 0;
@@ -385,7 +362,8 @@ static int make_room(struct mtd_sink *sink, struct upd_error *reterr)
 static int open_flash(struct mtd_sink *sink, const struct upd_options *options,
 		      struct upd_error *reterr)
 {
-	int status = upd_mtd_open(&sink->mtd, options->device, O_RDWR, reterr);
+	int status =
+		upd_mtd_open(&sink->mtd, options->device, O_RDWR, options->device_number, reterr);
 
 	if (status == 0)
 		status = upd_mtd_claim(&sink->mtd, reterr);
@@ -395,7 +373,7 @@ static int open_flash(struct mtd_sink *sink, const struct upd_options *options,
 		status = make_room(sink, reterr);
 	if (status != 0)
 		return status;
-	sink->reads_back = options->read_back || sink->mtd.is_nand;
+	sink->mtd.reads_back = options->read_back || sink->mtd.is_nand;
 	sink->skips_identical = options->skip_identical;
 	sink->base.capacity = upd_mtd_capacity(&sink->mtd);
 	sink->base.identity = sink->mtd.identity;

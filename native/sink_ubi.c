@@ -30,6 +30,7 @@
 #include <unistd.h>
 
 #include "extent.h"
+#include "number.h"
 #include "ring.h"
 #include "sink.h"
 #include "tally.h"
@@ -359,6 +360,8 @@ static int open_volume(struct ubi_sink *ubi, const struct upd_options *options,
 	if (upd_tally_open(&ubi->tally) != 0)
 		return upd_fail(reterr, UPD_RESOURCES, "libcrypto failed");
 	status = examine(ubi, reterr);
+	if (status == 0)
+		status = upd_number_check(ubi->number, options->device_number, reterr);
 	return status ? status : open_node(ubi, reterr);
 }
 

@@ -9,6 +9,7 @@
  * Bytes beyond the announced size are an error as soon as the first of them arrives. The URL is
  * secret and stays out of every message, and so does every word of the server's.
  */
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -315,6 +316,7 @@ static int bound_socket(void *context, curl_socket_t fd, curlsocktype purpose)
 	const int window = 2 << 20;
 
 	(void)context;
+	fcntl(fd, F_SETFD, FD_CLOEXEC); /* a program that Python starts has no business with it */
 	if (purpose == CURLSOCKTYPE_IPCXN)
 		setsockopt(fd, IPPROTO_TCP, TCP_WINDOW_CLAMP, &window, sizeof(window));
 	return CURL_SOCKOPT_OK;

@@ -64,7 +64,7 @@ static const struct upd_source_ops mtd_ops = {
 static int open_flash(struct mtd_source *source, const struct upd_options *options,
 		      struct upd_error *reterr)
 {
-	int status = upd_mtd_open(&source->mtd, options->source, O_RDONLY, reterr);
+	int status = upd_mtd_open(&source->mtd, options->source, O_RDONLY, 0, reterr);
 	uint64_t held;
 
 	if (status != 0)

@@ -97,9 +97,10 @@ static int write_image(struct upd_pump *pump, struct upd_ring *ring, uint64_t si
 		pump->phase = UPD_PHASE_BLANKING;
 		status = sink->ops->blank(sink, size, error);
 	}
+	if (status != 0)
+		return status; /* the phase tells whether the medium was touched */
 	pump->phase = UPD_PHASE_RECEIVING;
-	if (status == 0)
-		status = write_all(pump, ring, &size, error);
+	status = write_all(pump, ring, &size, error);
 	if (status != 0)
 		return status;
 	pump->phase = UPD_PHASE_VERIFYING;
@@ -206,7 +207,9 @@ static void *image_thread(void *context)
 	upd_pump_enter(pump, "upd-write");
 	if (size == 0)
 		size = pump->decoder->image_size;
-	end(pump, write_image(pump, &pump->image, size, &error), &error);
+	/* nothing is blanked for a firmware of which nothing can be unpacked */
+	if (upd_ring_take(&pump->image, last_stage(&pump->image)))
+		end(pump, write_image(pump, &pump->image, size, &error), &error);
 	return upd_pump_leave(pump);
 }
 

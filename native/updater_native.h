@@ -33,8 +33,8 @@ enum upd_status {
 	 * the size was announced, nothing was written, unless it is a file and its file system
 	 * reserves no room. */
 	UPD_SPACE = -6,
-	/* The device or the local source cannot be opened: missing, mounted, held, no permission.
-	 * Nothing was written. os_errno says which. */
+	/* The device or the local source cannot be opened: missing, mounted, held, no permission;
+	 * or it holds no image of this kind. Nothing was written. os_errno says which. */
 	UPD_OPEN = -7,
 	/* A write or a flush of the medium failed at offset. The slot cannot boot; replace the
 	 * medium if this stays. */
@@ -104,6 +104,8 @@ struct upd_options {
 	/* What, and where to. device == NULL: nothing is written, the digests are computed. */
 	const char *source; /* http(s) URL, path of a file or medium, or "-" for standard input */
 	const char *device; /* block device, MTD or UBI volume's character device, or file */
+	/* st_rdev that device must have, an MTD partition that of its block device; 0: any */
+	uint64_t device_number;
 	const char *checkpoint; /* file of what is needed to go on after a cut, or NULL */
 	uint64_t size;		/* exact size of the firmware, or 0 if nobody has announced it */
 	uint64_t image_size;	/* exact size of the image if that is known and differs, or 0 */
@@ -157,8 +159,8 @@ struct upd_hexdigests {
 /* Only after UPD_DONE. */
 void upd_pump_hexdigests(const struct upd_pump *pump, struct upd_hexdigests *ret);
 
-/* Stops whatever goes on, in any state; cannot fail. */
-void upd_pump_close(struct upd_pump *pump);
+/* Stops whatever goes on, in any state; cannot fail. How far it had come when all stood still. */
+enum upd_phase upd_pump_close(struct upd_pump *pump);
 
 /* Decrypt AES-128-CBC (NIST SP 800-38A) without padding; beside the pipeline, for the reply to a
  * registration. len is a multiple of 16, else UPD_OPTIONS; key and iv have 16 bytes, ret has room

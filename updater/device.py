@@ -21,6 +21,7 @@ from updater.core.ports import (
     SlotFinder,
     System,
 )
+from updater.core.slots import unmarked
 
 CHECKPOINT_NAME = "checkpoint"  # in the state directory
 
@@ -67,7 +68,7 @@ class Device:
             size_bytes=firmware.size_bytes,
             md5=firmware.md5,
         )
-        return replace(request, checkpoint=self.checkpoint)
+        return replace(request, checkpoint=self.checkpoint, device_number=unmarked(target.number))
 
     def status(self) -> dict[str, object]:
         """Return what a person asks first; what cannot be told is a sentence saying why."""

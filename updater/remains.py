@@ -21,7 +21,7 @@ STDIN = "-"
 
 _UNTOUCHED = {Phase.RESUMING, Phase.CONNECTING}
 _REFUSALS = (BusyError, DeviceError)  # nothing was written, whenever they come
-_FUTILE = (DigestError, StartOverError)  # nothing is left that could be gone on with
+_FUTILE = (DigestError, StartOverError, SpaceError)  # nothing is left that could be gone on with
 _SPARED = {Kind.BLOCK, Kind.MTD, Kind.FILE}  # of a UBI volume an update begins by erasing it
 
 
@@ -31,24 +31,26 @@ def remains(
     phase: Phase,
     error: UpdaterError | None,
     *,
-    is_raw: bool,
+    is_kept: bool,
 ) -> str:
     """Return what *request* leaves on *medium*.
 
     Args:
         request: What was asked for.
         medium: Where it was written to.
-        phase: How far it came.
+        phase: How far it had come when nothing moved any more.
         error: What has ended it, or None if it was interrupted.
-        is_raw: The source was seen not to be compressed.
+        is_kept: There is a checkpoint of what was written.
     """
     path = medium.path
     if phase in _UNTOUCHED or isinstance(error, _REFUSALS):
         return f"{path} is as it was"
     if isinstance(error, SpaceError) and phase is Phase.BLANKING:
         return f"{path} is as it was"
-    can_go_on = is_raw and _can_go_on(request, medium, error)
+    can_go_on = is_kept and _can_go_on(request, medium, error)
     again = "goes on there" if can_go_on else "begins anew"
+    if error is None and phase is Phase.DONE and _has_known_end(request):
+        return f"{path} is complete"
     if error is None and phase in {Phase.VERIFYING, Phase.DONE}:
         return f"whether {path} is complete says: updater read-back {path}"
     if medium.kind is Kind.FILE and isinstance(error, StorageError) and phase is Phase.VERIFYING:
@@ -64,6 +66,11 @@ def remains(
     return (
         f"{path} is incomplete and boots nowhere: its beginning is blank; the same command {again}"
     )
+
+
+def _has_known_end(request: InstallRequest) -> bool:
+    """Tell whether it would be seen that the source was interrupted too, and ended too soon."""
+    return request.source != STDIN or bool(request.size_bytes or request.md5 or request.sha256)
 
 
 def _can_go_on(request: InstallRequest, medium: Medium, error: UpdaterError | None) -> bool:

@@ -164,7 +164,8 @@ def _place_on(medium: Medium, config: str, sysfs: str) -> Place | None:
 
 def _is_on(medium: Medium, place: Place, sysfs: str) -> bool:
     if medium.kind is Kind.FILE:
-        return _is_same_file(medium.path, place.device)
+        real = os.path.realpath(medium.path)
+        return any(_is_same_file(path, place.device) for path in (real, f"{real}.part"))
     number = number_of(place.device, sysfs)
     if not number:
         return False  # a file: what it is on is mounted, and therefore in use

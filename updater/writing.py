@@ -8,14 +8,12 @@ and size, goes on where it was.
 
 import argparse
 import logging
-import signal
+import select
 import stat
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from updater.answer import Answer
@@ -28,9 +26,11 @@ from updater.core.errors import (
     UsageError,
 )
 from updater.core.ports import InstallRequest, Phase, Pipeline, Progress, RunningInstall
+from updater.core.slots import unmarked
 from updater.edge.bootpartition import unprotected
 from updater.edge.medium import Kind, Medium, find
 from updater.inputs import check_scheme, checked_file
+from updater.interruption import Interruption, interruptible
 from updater.progressline import ProgressLine, progress_status
 from updater.remains import STDIN, remains
 from updater.summary import Digests, Meter, read_back_text, written, written_text
@@ -42,8 +42,6 @@ _log = logging.getLogger(__name__)
 
 _STEP_S = 0.2
 _STARTS = 3  # from the first byte, until an object that keeps changing is given up
-_UNKNOWN = {Phase.RESUMING, Phase.CONNECTING}  # what the source gives was not seen yet
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def write(options: argparse.Namespace) -> Answer:
@@ -52,6 +50,7 @@ def write(options: argparse.Namespace) -> Answer:
     source, size_bytes = _source(options, medium)
     with open_writer(options.config, medium) as writer:
         request = _request(writer, options, source, size_bytes)
+        request = replace(request, device_number=unmarked(medium.number))
         check_scheme(source, allow_plaintext=request.allow_plaintext)
         bootname = check_target(writer.device, medium)
         if writer.device is not None and bootname:
@@ -59,8 +58,10 @@ def write(options: argparse.Namespace) -> Answer:
         if options.fresh and writer.checkpoint:
             Path(writer.checkpoint).unlink(missing_ok=True)
         block = medium.number if medium.kind is Kind.BLOCK else 0
-        with _interruptible(), unprotected(block):
-            value = _written(writer.pipeline, request, medium, is_live_only=options.json)
+        line = ProgressLine(is_live_only=options.json)  # the last to end: a terminal may be stuck
+        with line, interruptible() as interruption, unprotected(block):
+            watch = _Watch(line, interruption)
+            value = _written(writer.pipeline, request, medium, watch)
     return Answer(value, written_text(value))
 
 
@@ -73,8 +74,9 @@ def _source(options: argparse.Namespace, medium: Medium) -> tuple[str, int]:
         UsageError: It cannot be read as a source, or is what shall be written.
     """
     text, size_bytes = options.source, options.size or 0
-    if text == STDIN and sys.stdin.isatty():
-        raise UsageError("standard input is a terminal: an image must come through it")
+    if text == STDIN and (sys.stdin is None or sys.stdin.isatty()):
+        what = "closed" if sys.stdin is None else "a terminal"
+        raise UsageError(f"standard input is {what}: an image must come through it")
     if text == STDIN or "://" in text:
         return text, size_bytes
     path = Path(text)
@@ -115,35 +117,38 @@ def _request(
 
 
 def _written(
-    pipeline: Pipeline, request: InstallRequest, medium: Medium, *, is_live_only: bool
+    pipeline: Pipeline, request: InstallRequest, medium: Medium, watch: "_Watch"
 ) -> dict[str, Any]:
     """Carry out *request*, from the first byte again if need be, and return the summary."""
     meter = Meter()
+    watch.interruption.check(f"{medium.path} is as it was")
     for _ in range(0 if request.source == STDIN else _STARTS - 1):
         try:
-            return _written_once(pipeline, request, medium, meter, is_live_only=is_live_only)
+            return _written_once(pipeline, request, medium, meter, watch)
         except StartOverError as error:
+            watch.interruption.check(*error.__notes__)
             _log.warning("%s; once more from the first byte", error)
-    return _written_once(pipeline, request, medium, meter, is_live_only=is_live_only)
+    return _written_once(pipeline, request, medium, meter, watch)
 
 
 def _written_once(
-    pipeline: Pipeline, request: InstallRequest, medium: Medium, meter: Meter, *, is_live_only: bool
+    pipeline: Pipeline, request: InstallRequest, medium: Medium, meter: Meter, watch: "_Watch"
 ) -> dict[str, Any]:
     """Carry out *request*; whatever ends it early takes along what it leaves behind."""
-    watch = _Watch(ProgressLine(is_live_only=is_live_only))
     running = _opened(pipeline, request)
     try:
         with closing(running):
             progress = watch.to_the_end(running)
             digests = _digests(running)
     except UpdaterError as error:
-        error.add_note(remains(request, medium, watch.phase, error, is_raw=watch.is_raw))
+        error.add_note(_remains(request, medium, running, error))
         if isinstance(error, StartOverError) and request.source == STDIN:
             error.add_note("standard input cannot be read twice: give the image once more")
         raise
     except KeyboardInterrupt as interrupt:
-        left = remains(request, medium, watch.phase, None, is_raw=watch.is_raw)
+        beside = interrupt.__context__
+        failure = beside if isinstance(beside, UpdaterError) else None
+        left = _remains(request, medium, running, failure)
         raise KeyboardInterrupt(*interrupt.args, left) from None
     return written(request, progress, digests, meter.usage())
 
@@ -160,54 +165,41 @@ def _digests(running: RunningInstall) -> Digests:
     return Digests(running.hexdigest(), running.sha256_hexdigest(), running.image_hexdigest())
 
 
-class _Watch:
-    """Shows how far an install is and remembers it."""
+def _remains(
+    request: InstallRequest, medium: Medium, running: RunningInstall, error: UpdaterError | None
+) -> str:
+    """Return what is left behind by *running*, which is closed: nothing moves any more."""
+    try:
+        is_kept = Path(request.checkpoint).stat().st_size > 0  # emptied when it is of no use
+    except OSError:
+        is_kept = False
+    return remains(request, medium, running.phase(), error, is_kept=is_kept)
 
-    def __init__(self, line: ProgressLine) -> None:
+
+class _Watch:
+    """Shows how far an install is."""
+
+    def __init__(self, line: ProgressLine, interruption: Interruption) -> None:
         self._line = line
-        self.phase = Phase.CONNECTING
-        self.is_raw = False
+        self.interruption = interruption
 
     def to_the_end(self, running: RunningInstall) -> Progress:
-        """Return the last progress."""
+        """Return the last progress; a signal that comes before that raises between two steps."""
+        while True:
+            with self.interruption.at_once():
+                select.select([running], [], [], _STEP_S)
+            progress = self._step(running)
+            with self.interruption.at_once():  # a terminal that nobody reads takes nothing more
+                self._line.show(progress_status(progress))
+            if progress.phase is Phase.DONE:
+                return progress
+
+    def _step(self, running: RunningInstall) -> Progress:
         try:
-            with self._line:
-                while True:
-                    progress = self._step(running, _STEP_S)
-                    if progress.phase is Phase.DONE:
-                        return progress
-        except KeyboardInterrupt:
-            with suppress(UpdaterError):
-                self._step(running, 0)  # how far it has come since
+            return running.step(0)
+        except UpdaterError:
+            self.interruption.check()  # it may have ended what gives the source, too: a pipe
             raise
-        finally:
-            self.phase = running.phase()
-
-    def _step(self, running: RunningInstall, timeout_s: float) -> Progress:
-        progress = running.step(timeout_s)
-        self.is_raw = progress.phase not in _UNKNOWN and progress.format == "raw"
-        self._line.show(progress_status(progress))
-        return progress
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let the first signal that would kill this process end its work in order instead."""
-    before = {number: signal.getsignal(number) for number in _ENDING}
-
-    def interrupt(number: int, _frame: FrameType | None) -> None:
-        for each in _ENDING:
-            signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt(number)
-
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:  # nohup, say
-            signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 # --- updater read-back ---------------------------------------------------------------------------
@@ -223,8 +215,8 @@ def read_back(options: argparse.Namespace) -> Answer:
     sha256 = None if options.sha256 is None else ""  # compared below, in words that fit
     opened = native_pipeline().open_digest(path, options.size or 0, sha256)
     line = ProgressLine(is_live_only=options.json, writing="reading")
-    with closing(opened) as running:
-        progress = _Watch(line).to_the_end(running)
+    with line, closing(opened) as running:
+        progress = _Watch(line, Interruption()).to_the_end(running)
         digests = _digests(running)
     _compare(options, digests.md5, wanted.md5, "MD5")
     _compare(options, digests.sha256, wanted.sha256, "SHA-256")

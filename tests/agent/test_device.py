@@ -9,6 +9,7 @@ from sim.world import World
 from updater.core.config import DownloadConfig
 from updater.core.errors import SlotError
 from updater.core.ports import InstallRequest
+from updater.core.slots import character
 
 
 def test_a_fresh_device_has_a_status() -> None:
@@ -102,9 +103,18 @@ def test_the_pipeline_is_ordered_by_configuration() -> None:
     assert request == InstallRequest(
         source="https://firmware.test/f", device="/dev/b", size_bytes=NEW.size_bytes, md5=NEW.md5,
         read_back=False, attempts=7, ca_file="/ca.pem", io_priority=8, retry_time_s=3600.0,
-        checkpoint="/data/updater/checkpoint",
+        checkpoint="/data/updater/checkpoint", device_number=world.finder.slots.target.number,
     )  # fmt: skip
     assert "firmware.test" not in repr(request)
+
+
+def test_a_volume_is_written_by_its_own_number() -> None:
+    """What marks it among slots is no part of it."""
+    world = World(CONFIG)
+    world.run_until_calm()
+    session = world.session_for(NEW, "https://firmware.test/f")
+    volume = replace(world.finder.slots.target, number=character(0xFA01))
+    assert world.agent.device.request_for(session, volume).device_number == 0xFA01
 
 
 def test_who_does_not_resume_has_no_checkpoint() -> None:

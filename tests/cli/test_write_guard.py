@@ -17,7 +17,7 @@ from sim.machine import MemoryFinder
 from workshop import ENVIRONMENT_BYTES, IMAGE, MIB, Workshop, head, loop_device, words
 
 from updater.assembly import open_device
-from updater.core.errors import DeviceError, SlotError
+from updater.core.errors import BusyError, DeviceError, SlotError
 from updater.core.model import Slot, Slots
 from updater.core.slots import character
 from updater.device import Device
@@ -125,7 +125,10 @@ def test_a_place_that_is_missing_hides_no_other(bench: Bench) -> None:
         bench.assert_kept(bench.disk, f"{bench.disk}+0x0")
 
 
-@pytest.mark.parametrize("how", ["by its name", "by another name", "before there is one"])
+@pytest.mark.parametrize(
+    "how",
+    ["by its name", "by another name", "before there is one", "as what it is called at first"],
+)
 def test_an_environment_in_a_file_is_kept(workshop: Workshop, image: Path, how: str) -> None:
     """No image takes the file's name, and one beside it is written."""
     file, name = workshop.folder / "environment-1", workshop.folder / "environment-1"
@@ -136,6 +139,9 @@ def test_an_environment_in_a_file_is_kept(workshop: Workshop, image: Path, how: 
     elif how == "before there is one":
         file.unlink()
         name = workshop.folder / "run/../environment-1"
+    elif how == "as what it is called at first":
+        name, file = workshop.folder / "new", file.rename(workshop.folder / "new.part")
+        workshop.fw_env.write_text(f"{file} 0 {ENVIRONMENT_BYTES:#x}\n")
     done = workshop.run("write", image, "--to", name, *words())
     assert (done.returncode, done.stdout) == (16, "")
     assert done.stderr.startswith(f"updater: {name} holds the boot environment ({file}+0x0 in ")
@@ -307,3 +313,14 @@ def test_an_environment_in_flash_is_kept(
         with pytest.raises(DeviceError, match=f"^{medium.path} holds the boot environment "):
             check_target(board, medium, sysfs)
     assert [check_target(board, medium, sysfs) for medium in free] == [""] * len(free)
+
+
+@pytest.mark.parametrize("medium", [flash(4), flash(0)])
+def test_flash_that_is_in_use_is_refused(board: Device, sysfs: str, medium: Medium) -> None:
+    """UBI has the last partition, and with it bytes of the chip."""
+    (Path(sysfs) / "class/ubi").mkdir(parents=True)
+    ubi = Path(sysfs) / "devices/virtual/ubi/ubi0"
+    (Path(sysfs) / "class/ubi/ubi0").symlink_to(ubi)
+    with pytest.raises(BusyError, match=r"is attached to UBI as ubi0$"):
+        check_target(board, medium, sysfs)
+    assert check_target(board, flash(3), sysfs) == ""

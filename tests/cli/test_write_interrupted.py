@@ -3,21 +3,27 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from sim.http_server import HttpServer
-from workshop import MIB, Workshop, environment, head, loop_device, md5, words
+from workshop import MIB, Workshop, environment, head, loop_device, md5, run, words
 
 pytestmark = pytest.mark.root
 
 SIZE = 40 * MIB
 COST_LIMIT = 16 * MIB  # of repeated download after a kill
+SIGNALLED = Path(__file__).with_name("signalled.py")
+AS_IT_WAS = "is as it was"
+BLANK = "is incomplete and boots nowhere: its beginning is blank; the same command begins anew"
+COMPLETE = "is complete"
 
 
 class Bench:
@@ -190,6 +196,27 @@ def test_before_the_first_byte_nothing_is_touched(bench: Bench) -> None:
     assert head(bench.device) == before
 
 
+@pytest.mark.parametrize("size", [[], ["--size", SIZE]], ids=["unknown size", "known size"])
+def test_a_signal_that_ends_a_whole_pipe_is_one(bench: Bench, size: list[object]) -> None:
+    """As a terminal's Ctrl-C does: what ends too soon is neither a wrong image nor a good one."""
+    command = bench.workshop.command("write", "-", "--to", bench.device, *size)
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=environment(),
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdin is not None
+            process.stdin.write(bench.raw[: 3 * MIB])
+            wait_until(lambda: head(bench.device) == bytes(MIB))
+            process.send_signal(signal.SIGINT)
+            _out, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    told = [f"{bench.device} is incomplete and boots nowhere: ", f"whether {bench.device} is "]
+    assert any(each.encode() in err for each in told)
+
+
 # --- an object that changes ----------------------------------------------------------------------
 
 
@@ -252,6 +279,81 @@ def test_a_boot_partition_is_protected_again(boot_partition: tuple[Bench, Path])
     bench.proof = words("0" * 32, SIZE)
     assert bench.workshop.run(*bench.words()).returncode == 13
     assert switch.read_text() == "1"
+
+
+def test_a_signal_at_any_line_ends_it_in_order(
+    boot_partition: tuple[Bench, Path], tmp_path: Path
+) -> None:
+    """Nobody writes any more, the protection is back, and what is said of the device is true."""
+    bench, switch = boot_partition
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_bytes(b"\xa5" * 2 * MIB)
+    new.write_bytes(bench.raw[: 3 * MIB // 2])
+    program = [*bench.workshop.enter(), sys.executable, SIGNALLED, old, bench.device, switch]
+    command = ["--config", bench.workshop.config, "write", new, "--to", bench.device]
+    done = run([*program, *command])
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    begins = {AS_IT_WAS: b"\xa5" * 4096, BLANK: bytes(4096), COMPLETE: bench.raw[:4096]}
+    said = set()
+    for each in found:
+        assert (each["threads"], each["protection"]) == ([], "1"), each
+        assert each["code"] in {0, 130}, each
+        *_, last = ["", *each["said"].splitlines()]
+        note = COMPLETE if each["code"] == 0 else last.removeprefix(f"  {bench.device} ")
+        if not note.startswith("  whether "):
+            assert bytes.fromhex(each["head"]) == begins[note], each
+        said.add(note)
+    assert len(found) > 50
+    assert said >= {AS_IT_WAS, COMPLETE}
+
+
+def test_a_terminal_that_takes_nothing_keeps_no_device_writable(
+    boot_partition: tuple[Bench, Path],
+) -> None:
+    """The write ends and the protection is back, although nobody can be told yet."""
+    bench, switch = boot_partition
+    with stuck_terminal() as (leader, follower):
+        command = bench.workshop.command("write", bench.path, "--to", bench.device)
+        with subprocess.Popen(command, stderr=follower, env=environment(), cwd="/") as process:
+            try:
+                wait_until(lambda: switch.read_text() == "0")
+                time.sleep(0.5)  # until it is stuck
+                process.terminate()
+                wait_until(lambda: switch.read_text() == "1")
+                assert process.poll() is None
+                while process.poll() is None:
+                    with suppress(BlockingIOError):
+                        os.read(leader, 1 << 16)
+            finally:
+                process.kill()
+    assert process.returncode == 143
+
+
+@contextmanager
+def stuck_terminal() -> Iterator[tuple[int, int]]:
+    """Both ends of a terminal that has no room for what is written to it."""
+    leader, follower = pty.openpty()
+    try:
+        os.set_blocking(leader, False)
+        os.set_blocking(follower, False)
+        for _ in range(10):  # what the kernel has passed on makes room again
+            with suppress(BlockingIOError):
+                while os.write(follower, b"x"):
+                    pass
+            time.sleep(0.02)
+        os.set_blocking(follower, True)
+        yield leader, follower
+    finally:
+        os.close(leader)
+        os.close(follower)
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
 
 
 def test_a_killed_write_leaves_a_boot_partition_writable(

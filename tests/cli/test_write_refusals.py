@@ -125,6 +125,18 @@ def test_a_pipe_by_its_name_is_explained(workshop: Workshop) -> None:
     assert f"{pipe} is a pipe; let it be standard input, and name that: -" in done.stderr
 
 
+def test_a_closed_input_is_explained(workshop: Workshop) -> None:
+    """As a service manager or a shell may leave it: a sentence, and nothing is made."""
+    copy = workshop.folder / "copy"
+    command = workshop.command("write", "-", "--to", copy)
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", *command],
+        capture_output=True, text=True, env=environment(), check=False, timeout=30,
+    )  # fmt: skip
+    assert (done.returncode, copy.exists()) == (2, False)
+    assert "standard input is closed" in done.stderr
+
+
 STREAMS = {
     "nothing": (b"", [], 13, "the source is empty"),
     "less": (IMAGE, ["--size", len(IMAGE) + 1], 13, f"ended after {len(IMAGE)} of "),

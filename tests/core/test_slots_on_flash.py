@@ -9,7 +9,7 @@ from updater.core.cmdline import CommandLine
 from updater.core.config import SlotConfig, parse_board
 from updater.core.errors import ConfigError, SlotError
 from updater.core.model import Slots
-from updater.core.slots import Partition, character, resolve, root_number
+from updater.core.slots import Partition, character, resolve, root_number, unmarked
 
 MTDBLOCK = 31 << 8
 UBI0, UBI1 = character(254 << 8), character(253 << 8)
@@ -136,6 +136,7 @@ def test_marked_numbers_stay_apart(one: int, other: int) -> None:
     assert (character(one) == character(other)) == (one == other)
     assert character(one) != other
     assert character(character(one)) == character(one)
+    assert unmarked(character(one)) == unmarked(one) == one
 
 
 @pytest.mark.parametrize(

@@ -390,7 +390,32 @@ def test_a_kernel_without_swap_tells_of_none(tmp_path: Path) -> None:
     assert user_of(medium, str(tmp_path / "sys"), str(tmp_path / "proc")) == ""
 
 
-def test_files_and_flash_are_not_asked_about(tmp_path: Path) -> None:
-    """A file is replaced, not written into; flash is looked at by who opens it."""
+def test_files_and_volumes_are_not_asked_about(tmp_path: Path) -> None:
+    """A file is replaced, not written into; of a volume the kernel decides."""
     assert user_of(Medium("/", Kind.FILE), str(tmp_path)) == ""
-    assert user_of(Medium("x", Kind.MTD, 1), str(tmp_path)) == ""
+    assert user_of(Medium("x", Kind.UBI, character(1)), str(tmp_path)) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "use"),
+    [
+        ("mtd2", "attached to UBI as ubi0"),
+        ("mtd0", "in use: mtd2, which overlaps it, is attached to UBI as ubi0"),
+        ("mtd3", "in use: mtd2, which overlaps it, is attached to UBI as ubi0"),
+        ("mtd1", ""),
+        ("mtd7", "mounted at /data"),
+        ("mtd6", "in use: mtd7, which overlaps it, is mounted at /data"),
+        ("mtd5", ""),
+        ("mtd8", ""),
+    ],
+)
+def test_who_uses_flash_is_said(sysfs: str, tmp_path: Path, name: str, use: str) -> None:
+    """UBI on it or a mount of it, by itself and by any partition that overlaps it."""
+    (tmp_path / "sys/class/ubi").mkdir(parents=True)
+    (tmp_path / "sys/class/ubi/ubi0").symlink_to(tmp_path / "sys/devices/virtual/ubi/ubi0")
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/mountinfo").write_text(
+        "29 1 31:7 / /data rw - jffs2 mtd7 rw\n36 1 179:2 / / rw - ext4 /dev/none rw\n"
+    )
+    medium = Medium(f"/dev/{name}", Kind.MTD, named(name))
+    assert user_of(medium, sysfs, str(tmp_path / "proc")) == use

@@ -36,10 +36,15 @@ static int take(struct upd_options *options, const char *key, const char *value)
 		const char *key;
 		uint64_t *at;
 	} rows[] = {
-		{ "size", &orders.size },	    { "announced", &orders.announced },
-		{ "piece", &orders.piece },	    { "from", &orders.from },
-		{ "source", &orders.is_source },    { "skips", &orders.skips },
-		{ "options_size", &options->size }, { "image_size", &options->image_size },
+		{ "size", &orders.size },
+		{ "announced", &orders.announced },
+		{ "piece", &orders.piece },
+		{ "from", &orders.from },
+		{ "source", &orders.is_source },
+		{ "skips", &orders.skips },
+		{ "options_size", &options->size },
+		{ "image_size", &options->image_size },
+		{ "device_number", &options->device_number },
 	};
 
 	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)

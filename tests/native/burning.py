@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Writes images to a flash that flash.c and flash_kernel.c play, by the MTD sink (burn.c).
+"""Writes images to a flash that flash.c and its neighbours play, by the MTD sink (burn.c).
 
 NOR and NAND, with their rules. Whatever happens, the good blocks hold the old head, a blank or a
 broken one, or the whole new image, and no block is marked bad that does not deserve it.
@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from drivers import Orders, Run, ask, build, each
 
-PARTS = ("sink_mtd", "source_mtd", "mtd", "mtd_guard", "sysfs", "extent", "error")
+PARTS = (
+    "sink_mtd", "source_mtd", "mtd", "mtd_store", "mtd_guard", "number", "sysfs", "extent", "error",
+)  # fmt: skip
 PAGE, BLOCK, BLOCKS = 2048, 16384, 12
 ROOM = BLOCKS * BLOCK
 SIZE = 100_000
@@ -23,7 +25,7 @@ NAND_AND_NOR = pytest.mark.parametrize("kind", [{}, NOR], ids=["nand", "nor"])
 
 def driver() -> Path:
     """Return the sink, the source and their flash, compiled."""
-    return build("burn", ("flash", "flash_kernel", "burn"), PARTS)
+    return build("burn", ("flash", "flash_kernel", "flash_sysfs", "burn"), PARTS)
 
 
 class Burning(Run):

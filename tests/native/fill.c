@@ -41,6 +41,8 @@ static int take(struct orders *orders, struct upd_options *options, const char *
 		orders->until = value;
 	else if (strcmp(key, "read_back") == 0)
 		options->read_back = (int)number;
+	else if (strcmp(key, "device_number") == 0)
+		options->device_number = number;
 	else if (strcmp(key, "device") == 0)
 		options->device = value;
 	else

@@ -11,6 +11,7 @@
  *     an errno's number   fail with it
  *     lose                be a program, an erase or a mark that is said to be done, and is not
  *     short               do half of it
+ *     stray               find the count of lost bits raised by somebody else's read
  *     die, tear, dead     be where the power is cut: before it, in the middle of it, after it
  */
 #include "flash.h"
@@ -22,10 +23,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#define KNOWN_SIZE 512U
+
 static const char *const names[FLASH_OPERATIONS] = { "open", "stat", "sysfs", "info",
 						     "bad",  "mark", "erase", "write",
 						     "read", "ecc",  "lock",  "memory" };
-static const char *const actions[] = { "pass", "fail", "lose", "short", "die", "tear", "dead" };
+static const char *const actions[] = { "pass", "fail", "lose", "short",
+				       "die",  "tear", "dead", "stray" };
 
 struct flash flash = {
 	.type = MTD_NANDFLASH, .blocks = 12, .erase_size = 16384, .write_size = 2048
@@ -48,7 +52,7 @@ static int plan(const char *fault)
 		return 0;
 	flash.action = FLASH_FAIL;
 	flash.error = atoi(what);
-	for (unsigned i = FLASH_LOSE; i <= FLASH_DEAD; i++)
+	for (unsigned i = FLASH_LOSE; i <= FLASH_STRAY; i++)
 		if (strcmp(what, actions[i]) == 0)
 			flash.action = (enum flash_action)i;
 	for (unsigned i = 0; i < FLASH_OPERATIONS; i++) {
@@ -100,6 +104,8 @@ int flash_take(const char *key, const char *value)
 		{ "no_device", &flash.has_no_device },
 		{ "held", &flash.is_held },
 		{ "ubi", &flash.ubi },
+		{ "chip", &flash.chip },
+		{ "ubi_image", &flash.is_ubi },
 		{ "claims", &flash.claims },
 		{ "late", &flash.late },
 	};
@@ -120,6 +126,8 @@ int flash_take(const char *key, const char *value)
 
 unsigned char flash_image(uint64_t offset)
 {
+	if (flash.is_ubi && offset < 4)
+		return (unsigned char)"UBI#"[offset];
 	if (offset / 2048 % 5 == 3 || offset / 16384 % 11 == 6)
 		return 0xff;
 	return (unsigned char)((offset * 2654435761U) >> 13);
@@ -166,16 +174,25 @@ void flash_begin(void (*at_cut)(void))
 	}
 }
 
+/* "unknown": a part of it, but nothing of what it is known by; "ending": that is what is missing */
 static const char *head_is(const unsigned char *head, uint64_t size)
 {
-	int is_old = 1, is_new = 1, is_blank = 1;
+	int is_old = 1, is_known_new = 1, is_known_blank = 1, is_rest_new = 1, is_rest_blank = 1;
 
 	for (unsigned i = 0; i < flash.erase_size; i++) {
+		const int is_new = i >= size || head[i] == flash_image(i);
+
 		is_old &= head[i] == old_image((uint64_t)(head - flash.chips->bytes) + i);
-		is_blank &= head[i] == 0xff;
-		is_new &= i >= size || head[i] == flash_image(i);
+		*(i < KNOWN_SIZE ? &is_known_blank : &is_rest_blank) &= head[i] == 0xff;
+		*(i < KNOWN_SIZE ? &is_known_new : &is_rest_new) &= is_new;
 	}
-	return is_blank ? "blank" : is_old ? "old" : is_new ? "new" : "part";
+	if (is_old)
+		return "old";
+	if (is_known_blank)
+		return is_rest_blank ? "blank" : "unknown";
+	if (is_rest_new)
+		return is_known_new ? "new" : "ending";
+	return "part";
 }
 
 static void list(const char *name, const unsigned char *of)

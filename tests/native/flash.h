@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A flash that fails on demand: flash.c is what it is and holds, flash_kernel.c what the kernel
- * makes of it, and burn.c the one who gives orders. */
+ * makes of it, flash_sysfs.c what it tells of it, and burn.c the one who gives orders. */
 #ifndef UPD_TEST_FLASH_H
 #define UPD_TEST_FLASH_H
 
@@ -10,9 +10,13 @@
 
 #define FLASH_PATH "/dev/mtd5"
 #define FLASH_NUMBER 5
+#define FLASH_START 65536U /* on its chip */
 #define FLASH_MAX_BLOCKS 64U
 #define FLASH_MAX_PAGES 4096U
 #define FLASH_MAX_BYTES (4U << 20)
+
+enum { FLASH_FD = 1000, FLASH_ATTRIBUTE_FD = 2000 };
+enum flash_sysfs { FLASH_AROUND, FLASH_BESIDE, FLASH_HIDDEN }; /* where the chip is shown */
 
 enum flash_page { FLASH_BLANK, FLASH_FULL, FLASH_TORN };
 
@@ -39,7 +43,8 @@ enum flash_action {
 	FLASH_SHORT,
 	FLASH_DIE,
 	FLASH_TEAR,
-	FLASH_DEAD
+	FLASH_DEAD,
+	FLASH_STRAY
 };
 
 /* What outlives the process, in a file if there is one. */
@@ -59,8 +64,10 @@ struct flash {
 	unsigned is_foreign, has_no_device, is_held;
 	unsigned claims; /* what it says its erase blocks have; 0: the truth */
 	unsigned ubi;	 /* 1 + the partition that a UBI device is attached to */
+	unsigned chip;	 /* enum flash_sysfs */
 	char mounts[128];
-	unsigned late; /* mounted after the first look */
+	unsigned is_ubi; /* the new image */
+	unsigned late;	 /* mounted after the first look */
 	char file[256];
 	unsigned char weak_erase[FLASH_MAX_BLOCKS], weak_write[FLASH_MAX_BLOCKS];
 	unsigned char grave[FLASH_MAX_BLOCKS], liar[FLASH_MAX_BLOCKS];
@@ -89,6 +96,12 @@ int flash_take(const char *key, const char *value);
 /* Bring it up as ordered: from its file if that is not new, else full of an old image. at_cut is
  * called, before the process ends, if a fault cuts the power. */
 void flash_begin(void (*at_cut)(void));
+
+/* Count one operation and say what is to become of it; sets errno if it is to fail. */
+enum flash_action flash_visit(enum flash_operation operation);
+int flash_refuse(int error); /* set errno; -1 */
+
+int flash_open_attribute(const char *path);
 
 int flash_is_nand(void);
 unsigned flash_page_size(void); /* NOR has none: a block */

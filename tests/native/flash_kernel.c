@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the kernel makes of flash.c's flash, put between the sink and the real kernel by the linker
- * (--wrap). NAND keeps NAND's rules: whole pages, in order, once between two erasures, and nothing
- * is asked of a bad block; NOR can only clear bits, and not where it is locked. A rule that is
- * broken ends the program.
+ * (--wrap); what it tells of it is in flash_sysfs.c. NAND keeps NAND's rules: whole pages, in
+ * order, once between two erasures, and nothing is asked of a bad block; NOR can only clear bits,
+ * and not where it is locked. A rule that is broken ends the program.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,16 +13,11 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "flash.h"
 
 #define CHECK(what) ((what) ? (void)0 : broken(#what))
-#define MTD_MAJOR 90
-
-enum { FD_FLASH = 1000, FD_ATTRIBUTE = 2000 };
 
 static void broken(const char *rule)
 {
@@ -46,7 +41,7 @@ static void cut_power(void)
 /* --- operations ------------------------------------------------------------------------------- */
 
 /* Count one operation and say what is to become of it; sets errno if it is to fail. */
-static enum flash_action visit(enum flash_operation operation)
+enum flash_action flash_visit(enum flash_operation operation)
 {
 	if (operation != flash.planned || flash.countdown == 0 || --flash.countdown > 0)
 		return FLASH_PASS;
@@ -57,7 +52,7 @@ static enum flash_action visit(enum flash_operation operation)
 	return flash.action;
 }
 
-static int refuse(int error)
+int flash_refuse(int error)
 {
 	errno = error;
 	return -1;
@@ -73,7 +68,7 @@ static int said(enum flash_action action, int done)
 static int erase(uint64_t start, uint64_t len)
 {
 	const unsigned block = (unsigned)(start / flash.erase_size);
-	enum flash_action action = visit(FLASH_ERASE);
+	enum flash_action action = flash_visit(FLASH_ERASE);
 	size_t done = len;
 
 	if (action == FLASH_FAIL)
@@ -82,10 +77,10 @@ static int erase(uint64_t start, uint64_t len)
 	CHECK(start % flash.erase_size == 0 && len == flash.erase_size && block < flash.blocks);
 	CHECK(!flash.chips->is_bad[block]);
 	if (flash.chips->is_locked[block])
-		return refuse(EROFS);
+		return flash_refuse(EROFS);
 	flash.chips->erasures[block]++;
 	if (flash.weak_erase[block])
-		return said(action, refuse(EIO));
+		return said(action, flash_refuse(EIO));
 	flash.has_lied |= action == FLASH_LOSE;
 	if (action == FLASH_LOSE)
 		return 0;
@@ -99,10 +94,10 @@ static int erase(uint64_t start, uint64_t len)
 
 static int lock_or_unlock(const struct erase_info_user *range, int is_locked)
 {
-	if (visit(FLASH_LOCK) == FLASH_FAIL)
+	if (flash_visit(FLASH_LOCK) == FLASH_FAIL)
 		return -1;
 	if (flash_is_nand())
-		return refuse(EOPNOTSUPP);
+		return flash_refuse(EOPNOTSUPP);
 	for (uint64_t at = range->start; at < (uint64_t)range->start + range->length;
 	     at += flash.erase_size)
 		flash.chips->is_locked[at / flash.erase_size] = (unsigned char)is_locked;
@@ -113,16 +108,16 @@ static int lock_or_unlock(const struct erase_info_user *range, int is_locked)
 
 static int tell_lock(const struct erase_info_user *range)
 {
-	if (visit(FLASH_LOCK) == FLASH_FAIL)
+	if (flash_visit(FLASH_LOCK) == FLASH_FAIL)
 		return -1;
 	if (flash_is_nand() || flash.tells_no_locks)
-		return refuse(EOPNOTSUPP);
+		return flash_refuse(EOPNOTSUPP);
 	return flash.chips->is_locked[range->start / flash.erase_size];
 }
 
 static int mark_bad(const loff_t *place)
 {
-	enum flash_action action = visit(FLASH_MARK);
+	enum flash_action action = flash_visit(FLASH_MARK);
 
 	if (action == FLASH_FAIL)
 		return -1;
@@ -134,7 +129,7 @@ static int mark_bad(const loff_t *place)
 
 static int tell_info(struct mtd_info_user *ret)
 {
-	if (visit(FLASH_INFO) == FLASH_FAIL)
+	if (flash_visit(FLASH_INFO) == FLASH_FAIL)
 		return -1;
 	*ret = (struct mtd_info_user){ .type = (unsigned char)flash.type,
 				       .flags = flash.is_read_only ? 0 : MTD_WRITEABLE,
@@ -142,6 +137,15 @@ static int tell_info(struct mtd_info_user *ret)
 				       .erasesize = flash.claims ? flash.claims : flash.erase_size,
 				       .writesize = flash.write_size };
 	return 0;
+}
+
+static int tell_lost(struct mtd_ecc_stats *ret)
+{
+	enum flash_action action = flash_visit(FLASH_ECC);
+
+	flash.failed += action == FLASH_STRAY;
+	ret->failed = flash.failed;
+	return action == FLASH_FAIL ? -1 : 0;
 }
 
 int __wrap_ioctl(int fd, unsigned long request, ...)
@@ -156,19 +160,19 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 	va_end(args);
 	wide = ret;
 	narrow = ret;
-	if (fd != FD_FLASH || flash.open_count == 0 || flash.is_foreign)
-		return refuse(ENOTTY);
+	if (fd != FLASH_FD || flash.open_count == 0 || flash.is_foreign)
+		return flash_refuse(ENOTTY);
 	switch (request) {
 	case MEMGETINFO:
 		return tell_info(ret);
 	case MEMGETBADBLOCK:
-		return visit(FLASH_BAD) == FLASH_FAIL
+		return flash_visit(FLASH_BAD) == FLASH_FAIL
 			       ? -1
 			       : flash.chips->is_bad[*(loff_t *)ret / flash.erase_size];
 	case MEMSETBADBLOCK:
 		return mark_bad(ret);
 	case MEMERASE64:
-		return flash.is_old ? refuse(ENOTTY) : erase(wide->start, wide->length);
+		return flash.is_old ? flash_refuse(ENOTTY) : erase(wide->start, wide->length);
 	case MEMERASE:
 		return erase(narrow->start, narrow->length);
 	case MEMLOCK:
@@ -177,10 +181,9 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 	case MEMISLOCKED:
 		return tell_lock(ret);
 	case ECCGETSTATS:
-		((struct mtd_ecc_stats *)ret)->failed = flash.failed;
-		return visit(FLASH_ECC) == FLASH_FAIL ? -1 : 0;
+		return tell_lost(ret);
 	default:
-		return refuse(ENOTTY);
+		return flash_refuse(ENOTTY);
 	}
 }
 
@@ -225,16 +228,16 @@ ssize_t __wrap_pwrite64(int fd, const void *buf, size_t len, off_t offset)
 	const uint64_t place = (uint64_t)offset;
 	const unsigned block = (unsigned)(place / flash.erase_size);
 	const uint64_t third = (uint64_t)block * flash.erase_size + 2 * flash_page_size();
-	enum flash_action action = visit(FLASH_WRITE);
+	enum flash_action action = flash_visit(FLASH_WRITE);
 
 	if (action == FLASH_FAIL)
 		return flash.error ? -1 : 0;
-	CHECK(fd == FD_FLASH && flash.is_writable && len > 0);
+	CHECK(fd == FLASH_FD && flash.is_writable && len > 0);
 	CHECK(place % flash.write_size == 0 && len % flash.write_size == 0);
 	CHECK(block < flash.blocks && place % flash.erase_size + len <= flash.erase_size);
 	CHECK(!flash.chips->is_bad[block]);
 	if (flash.chips->is_locked[block])
-		return refuse(EROFS);
+		return flash_refuse(EROFS);
 	if (action == FLASH_LOSE)
 		return (ssize_t)len;
 	if (action == FLASH_TEAR || (action == FLASH_SHORT && len > flash.write_size))
@@ -242,7 +245,7 @@ ssize_t __wrap_pwrite64(int fd, const void *buf, size_t len, off_t offset)
 	if (flash.weak_write[block] && place + len > third) {
 		if (place < third)
 			program(place, buf, (size_t)(third - place));
-		return said(action, refuse(EIO));
+		return said(action, flash_refuse(EIO));
 	}
 	program(place, buf, len);
 	if (action == FLASH_TEAR && flash_is_nand())
@@ -254,12 +257,12 @@ ssize_t __wrap_pwrite64(int fd, const void *buf, size_t len, off_t offset)
 ssize_t __wrap_pread64(int fd, void *buf, size_t len, off_t offset)
 {
 	const uint64_t place = (uint64_t)offset;
-	enum flash_action action = visit(FLASH_READ);
+	enum flash_action action = flash_visit(FLASH_READ);
 
 	flash.reads++;
 	if (action == FLASH_FAIL)
 		return flash.error ? -1 : 0;
-	CHECK(fd == FD_FLASH);
+	CHECK(fd == FLASH_FD);
 	CHECK(place + len <= (uint64_t)flash.blocks * flash.erase_size);
 	CHECK(!flash.chips->is_bad[place / flash.erase_size]);
 	if (action == FLASH_SHORT)
@@ -270,74 +273,26 @@ ssize_t __wrap_pread64(int fd, void *buf, size_t len, off_t offset)
 	return said(action, 0) == 0 ? (ssize_t)len : -1;
 }
 
-/* --- sysfs, nodes, memory --------------------------------------------------------------------- */
-
-static char attribute[32]; /* what the open one says */
-
-static int open_attribute(const char *path)
-{
-	int number = -1;
-	unsigned ubi = 99;
-
-	if (visit(FLASH_SYSFS) == FLASH_FAIL)
-		return -1;
-	if (strcmp(path, "/sys/class/mtd/mtd5/size") == 0 && !flash.is_narrow)
-		number = (int)(flash.blocks * flash.erase_size);
-	if (strcmp(path, "/sys/class/mtd/mtd5/offset") == 0 && !flash.is_narrow)
-		number = 65536;
-	if (sscanf(path, "/sys/class/ubi/ubi%u/mtd_num", &ubi) == 1 && ubi == 3)
-		number = (int)flash.ubi - 1;
-	if (number < 0)
-		return refuse(ENOENT);
-	snprintf(attribute, sizeof(attribute), "%d\n", number);
-	flash.open_count++;
-	return FD_ATTRIBUTE;
-}
-
-ssize_t __real_read(int fd, void *buf, size_t len);
-
-ssize_t __wrap_read(int fd, void *buf, size_t len)
-{
-	const size_t have = strlen(attribute);
-
-	if (fd != FD_ATTRIBUTE)
-		return __real_read(fd, buf, len);
-	if (visit(FLASH_SYSFS) == FLASH_FAIL)
-		return flash.error ? -1 : 0;
-	memcpy(buf, attribute, have < len ? have : len);
-	return (ssize_t)(have < len ? have : len);
-}
-
-int __wrap_stat64(const char *path, struct stat *ret)
-{
-	const unsigned major = flash.has_no_device ? 10 : MTD_MAJOR;
-
-	if (visit(FLASH_STAT) == FLASH_FAIL)
-		return -1;
-	if (strcmp(path, FLASH_PATH) != 0)
-		return refuse(ENOENT);
-	*ret = (struct stat){ .st_mode = S_IFCHR | 0600,
-			      .st_rdev = makedev(major, 2 * FLASH_NUMBER) };
-	return 0;
-}
+/* --- opening, memory ---------------------------------------------------------------------------
+ */
 
 int __wrap_open64(const char *path, int flags, ...)
 {
 	if (strncmp(path, "/sys/", 5) == 0)
-		return open_attribute(path);
-	if (visit(FLASH_OPEN) == FLASH_FAIL)
+		return flash_open_attribute(path);
+	if (flash_visit(FLASH_OPEN) == FLASH_FAIL)
 		return -1;
 	CHECK(strcmp(path, FLASH_PATH) == 0 && (flags & O_CLOEXEC) && !flash.has_no_device);
 	flash.is_writable = (flags & O_ACCMODE) == O_RDWR;
 	flash.open_count++;
-	return FD_FLASH;
+	return FLASH_FD;
 }
 
 int __real_close(int fd);
 
 int __wrap_close(int fd)
 {
-	if (fd != FD_FLASH && fd != FD_ATTRIBUTE)
+	if (fd != FLASH_FD && fd != FLASH_ATTRIBUTE_FD)
 		return __real_close(fd);
 	CHECK(flash.open_count > 0);
 	flash.open_count--;
@@ -346,23 +301,10 @@ int __wrap_close(int fd)
 
 int __wrap_flock(int fd, int operation)
 {
-	CHECK(fd == FD_FLASH && operation == (LOCK_EX | LOCK_NB));
-	if (visit(FLASH_OPEN) == FLASH_FAIL)
+	CHECK(fd == FLASH_FD && operation == (LOCK_EX | LOCK_NB));
+	if (flash_visit(FLASH_OPEN) == FLASH_FAIL)
 		return -1;
-	return flash.is_held ? refuse(EWOULDBLOCK) : 0;
-}
-
-FILE *__wrap_fopen64(const char *path, const char *mode)
-{
-	static char text[256];
-
-	CHECK(strcmp(path, "/proc/self/mountinfo") == 0);
-	if (visit(FLASH_SYSFS) == FLASH_FAIL)
-		return NULL;
-	snprintf(text, sizeof(text), "22 1 0:21 / /proc rw - proc proc rw\n%s\n",
-		 flash.late ? "" : flash.mounts);
-	flash.late = 0;
-	return fmemopen(text, strlen(text), mode);
+	return flash.is_held ? flash_refuse(EWOULDBLOCK) : 0;
 }
 
 void *__real_malloc(size_t len);
@@ -370,10 +312,10 @@ void *__real_calloc(size_t count, size_t len);
 
 void *__wrap_malloc(size_t len)
 {
-	return visit(FLASH_MEMORY) == FLASH_FAIL ? NULL : __real_malloc(len);
+	return flash_visit(FLASH_MEMORY) == FLASH_FAIL ? NULL : __real_malloc(len);
 }
 
 void *__wrap_calloc(size_t count, size_t len)
 {
-	return visit(FLASH_MEMORY) == FLASH_FAIL ? NULL : __real_calloc(count, len);
+	return flash_visit(FLASH_MEMORY) == FLASH_FAIL ? NULL : __real_calloc(count, len);
 }

@@ -7,7 +7,8 @@
  * made to
  *
  *     an errno's number   fail with it (libcrypto and pthread: just fail)
- *     lose                be a write or a flush that says it was done, and was not
+ *     lose                be a write or a flush that says it was done, and was not; or a lock whose
+ *                         holder has just given NAME.part its name
  *     flip                be a read with one bit changed
  *     short               stop half-way, as the kernel may
  *     nap                 take a second
@@ -44,6 +45,7 @@ enum operation {
 	READ,
 	SOURCE,
 	FLUSH,
+	LOCK,
 	MEMORY,
 	THREAD,
 	CRYPTO,
@@ -51,9 +53,9 @@ enum operation {
 };
 enum action { PASS, FAIL, LOSE, FLIP, SHORT, NAP, DIE, WAIT };
 
-static const char *const names[OPERATIONS] = { "open",	 "stat",   "ioctl",  "write",
-					       "zero",	 "read",   "source", "flush",
-					       "memory", "thread", "crypto" };
+static const char *const names[OPERATIONS] = { "open", "stat",	 "ioctl",  "write",
+					       "zero", "read",	 "source", "flush",
+					       "lock", "memory", "thread", "crypto" };
 static const char *const actions[] = {
 	"pass", "fail", "lose", "flip", "short", "nap", "die", "wait"
 };
@@ -296,6 +298,29 @@ int __wrap_fdatasync(int fd)
 		return 0;
 	write_down("f", NULL, 0, 0);
 	return __real_fdatasync(fd);
+}
+
+int __real_flock(int fd, int operation);
+
+static void give_name(int fd)
+{
+	char link[32], part[256] = "", name[256];
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	if (readlink(link, part, sizeof(part) - 1) < 0)
+		abort();
+	strcpy(name, part);
+	*strrchr(name, '.') = '\0';
+	rename(part, name);
+}
+
+int __wrap_flock(int fd, int operation)
+{
+	enum action action = visit(LOCK);
+
+	if (action == LOSE)
+		give_name(fd);
+	return action == FAIL ? -1 : __real_flock(fd, operation);
 }
 
 /* --- memory and threads ---------------------------------------------------------------------- */

@@ -38,6 +38,7 @@ OPTIONS = {
 
 MIB = 1 << 20
 HEAD = MIB
+KNOWN_BY = ((0, 512), (512, 4096))  # the first sector, and what begins at 1 KiB
 OLD = b"\xa5"
 BUFFER = 1 << 18
 IMAGE = random.Random(7).randbytes(MIB + 2 * BUFFER + 12345)
@@ -153,6 +154,13 @@ class Slot:
 
     def is_blank(self) -> bool:
         return self.held()[:HEAD] == bytes(HEAD)
+
+    def is_harmless(self) -> bool:
+        """Tell whether what a slot is known by is blank, or all behind it is the old image's."""
+        held = self.held()
+        return all(
+            not any(held[first:end]) or held[end:] == self._old[end:] for first, end in KNOWN_BY
+        )
 
     def is_untouched(self) -> bool:
         return self.held() == self._old

@@ -185,7 +185,7 @@ def test_each_call_may_fail(slot: Slot, call: str, error: int, status: Status) -
     """The first, the second, … the last of its kind: one clear error, no head, no leak."""
     for outcome in each(slot, f"{call}:{{}}:{error}"):
         assert outcome.status == status, outcome.message
-        assert slot.is_blank() or slot.is_untouched()
+        assert slot.is_harmless()
         if status in {Status.IO, Status.SOURCE} and error:
             assert outcome.facts["os_errno"] == error
             assert os.strerror(error) in outcome.message
@@ -197,9 +197,9 @@ def test_a_medium_that_lies_is_found_out(slot: Slot, call: str, what: str) -> No
     count = 0
     for outcome in each(slot, f"{call}:{{}}:{what}"):
         assert outcome.status == Status.READ_BACK, outcome.message
-        assert slot.is_blank() or slot.is_untouched()
+        assert slot.is_harmless()
         count += 1
-    assert count == 2 + -(-(len(IMAGE) - HEAD) // BUFFER)  # the head twice, the rest once
+    assert count == 6 + -(-(len(IMAGE) - HEAD) // BUFFER)  # the head in three parts, twice
 
 
 def test_memory_may_fail_before_a_transfer(slot: Slot, server: HostileServer) -> None:
@@ -225,11 +225,11 @@ def test_a_cancel_at_any_call_leaves_no_part(slot: Slot, call: str) -> None:
     for outcome in each(slot, f"{call}:{{}}:wait", closes_on_fault=1):
         assert outcome.status == Status.MORE
         assert outcome.facts["close_ms"] < 1000
-        assert slot.is_blank() or slot.is_whole() or slot.held()[:HEAD] == OLD * HEAD
+        assert slot.is_harmless() or slot.is_whole()
 
 
 def test_a_cancel_while_verifying_comes_before_the_head(slot: Slot) -> None:
     """What was cancelled is not made bootable, although all of it is there."""
-    outcome = slot.fill(fault="flush:2:wait", closes_on_fault=1)
+    outcome = slot.fill(fault="flush:4:wait", closes_on_fault=1)
     assert (outcome.happened, outcome.facts["received"]) == (True, len(IMAGE))
     assert slot.is_blank()

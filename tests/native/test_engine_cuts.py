@@ -2,7 +2,7 @@
 """The order of the engine's writes, and what the medium holds after a power cut at any of them.
 
 The device's writes and flushes are recorded. What was flushed stays; of the writes after the last
-flush a cut keeps any, in any order, the last one perhaps in part. Every such medium is rebuilt.
+flush a cut keeps any sectors, in any order. Every such medium is rebuilt.
 """
 
 import random
@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from sanitized import HEAD, IMAGE, MIB, OLD, Slot, Status
+from sanitized import HEAD, IMAGE, KNOWN_BY, MIB, OLD, Slot, Status
 
 SECTOR = 512
-BLANK = bytes(HEAD)
+KNOWN = 4096  # in it every superblock and every boot header begins
+PARTS = [(0, SECTOR), (SECTOR, KNOWN - SECTOR), (KNOWN, HEAD - KNOWN)]  # of the head
 OLD_SLOT = OLD * (19 * MIB)
 LARGE = random.Random(3).randbytes(18 * MIB + 777)  # more than is flushed at once
 
@@ -62,8 +63,10 @@ class Recording:
         return self.calls[len(self.blanking()) : -len(self.head())]
 
     def head(self) -> list[Call]:
-        """Return the last write and what comes after it."""
-        return self.calls[max(i for i, c in enumerate(self.calls) if c.kind == "w") :]
+        """Return the writes to the head that come after the rest, and all that follows them."""
+        last = max(i for i, c in enumerate(self.calls) if c.kind == "w" and not c.is_head)
+        first = next(i for i, c in enumerate(self.calls) if i > last and c.kind == "w")
+        return self.calls[first:]
 
 
 @pytest.fixture(scope="module", params=["small", "large"])
@@ -90,22 +93,22 @@ def recorded(
 
 
 def test_the_head_is_proven_blank_before_another_byte_is_written(recorded: Recording) -> None:
-    """Zeros, flush, read, and nothing else until then."""
+    """Zeros, each part proven, what a slot is known by first; nothing else before."""
     blanking = recorded.blanking()
     assert [(c.kind, c.offset, c.length) for c in blanking] == [
-        ("w", 0, HEAD), ("f", 0, 0), ("r", 0, HEAD),
+        *(call for part in PARTS for call in (("w", *part), ("f", 0, 0), ("r", *part)))
     ]  # fmt: skip
-    assert blanking[0].data == bytes(HEAD)
+    assert not any(any(call.data) for call in blanking)
 
 
 def test_the_head_comes_last_and_is_proven(recorded: Recording, image: bytes) -> None:
-    """After it no write; it is flushed and read."""
+    """After it no write; each part is proven, what a slot is known by last."""
     head = recorded.head()
     assert not any(call.is_head for call in recorded.rest() if call.kind == "w")
     assert [(c.kind, c.offset, c.length) for c in head] == [
-        ("w", 0, HEAD), ("f", 0, 0), ("r", 0, HEAD),
+        *(call for part in PARTS[::-1] for call in (("w", *part), ("f", 0, 0), ("r", *part)))
     ]  # fmt: skip
-    assert head[0].data == image[:HEAD]
+    assert b"".join(call.data for call in reversed(head)) == image[:HEAD]
 
 
 def test_the_rest_is_on_the_medium_before_the_head_is_written(recorded: Recording) -> None:
@@ -120,11 +123,19 @@ def test_the_rest_is_on_the_medium_before_the_head_is_written(recorded: Recordin
 
 
 def test_no_head_is_written_for_another_digest(slot: Slot, tmp_path: Path) -> None:
-    """The only write to the head is the one that blanks it."""
+    """The only writes to the head are those that blank it."""
     record = tmp_path / "record"
     assert slot.fill(md5="0" * 32, record=record).status == Status.DIGEST
     heads = [call for call in calls(record) if call.kind == "w" and call.is_head]
-    assert [call.data for call in heads] == [bytes(HEAD)]
+    assert [call.data for call in heads] == [bytes(length) for _offset, length in PARTS]
+
+
+def store(medium: bytearray, call: Call, keeps: float, chance: random.Random) -> None:
+    """Write of *call* what a cut leaves: each sector with the chance *keeps*."""
+    for at in range(0, call.length, SECTOR):
+        if chance.random() < keeps:
+            start = call.offset + at
+            medium[start : start + SECTOR] = call.data[at : at + SECTOR]
 
 
 def media(found: Sequence[Call], chance: random.Random) -> Iterator[bytearray]:
@@ -132,19 +143,14 @@ def media(found: Sequence[Call], chance: random.Random) -> Iterator[bytearray]:
     durable = bytearray(OLD_SLOT)
     pending: list[Call] = []
     for call in [*found, Call("f", 0, 0)]:
-        for keeps in (1.0, 0.5, 0.0):
-            medium = bytearray(durable)
-            kept = [other for other in pending if chance.random() < keeps]
-            chance.shuffle(kept)
-            for other in kept:
-                medium[other.offset : other.offset + other.length] = other.data
-            if call.kind == "w":
-                torn = chance.randrange(call.length // SECTOR) * SECTOR
-                medium[call.offset : call.offset + torn] = call.data[:torn]
-            yield medium
         if call.kind == "w":
             pending.append(call)
-        elif call.kind == "f":
+        for keeps in (0.9, 0.5, 0.1, 0.0):
+            medium = bytearray(durable)
+            for other in pending if keeps else ():
+                store(medium, other, keeps, chance)
+            yield medium
+        if call.kind == "f":
             for other in pending:
                 durable[other.offset : other.offset + other.length] = other.data
             pending.clear()
@@ -152,15 +158,16 @@ def media(found: Sequence[Call], chance: random.Random) -> Iterator[bytearray]:
 
 
 def test_after_any_cut_the_slot_holds_no_half_image(recorded: Recording, image: bytes) -> None:
-    """A head that is not blank stands before the old rest, or before the complete new one."""
+    """What a slot is known by stands before the complete new rest, or the complete old one."""
     seen = set()
     for medium in media(recorded.calls, random.Random(11)):
-        if medium[:HEAD] == BLANK:
-            seen.add("blank")
-        elif medium[HEAD : len(image)] == image[HEAD:]:
-            seen.add("new")
-        else:
-            assert medium[HEAD:] == OLD_SLOT[HEAD:]
-            seen.add("old")
+        for first, end in KNOWN_BY:
+            if not any(medium[first:end]):
+                seen.add("blank")
+            elif medium[end : len(image)] == image[end:]:
+                seen.add("new")
+            else:
+                assert medium[end:] == OLD_SLOT[end:]
+                seen.add("old")
     assert medium[: len(image)] == image
     assert seen == {"old", "blank", "new"}

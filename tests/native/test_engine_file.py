@@ -3,11 +3,15 @@
 
 import errno
 import fcntl
+import os
 import random
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hostile import HostileServer, answer
 from sanitized import HEAD, MIB, Outcome, Slot, Status
 from test_sources import piped
 
@@ -87,16 +91,125 @@ def test_an_image_of_unknown_length_comes_in(slot: Slot, target: Path) -> None:
     assert target.read_bytes() == IMAGE
 
 
+@pytest.fixture
+def broken(server: HostileServer) -> str:
+    """A URL that breaks off when 2 MiB and more are proven, and a checkpoint was written."""
+    return server.url("/broken", lambda _: answer(IMAGE[: 15 * MIB // 2], length=len(IMAGE)))
+
+
+@pytest.mark.parametrize("has_checkpoint", [False, True])
 @pytest.mark.parametrize(
-    "change", [{"md5": "0" * 32}, {"source": "/does/not/exist"}, {"image_limit": MIB}], ids=str
+    "change",
+    [
+        {"md5": "0" * 32},
+        {"source": "/does/not/exist"},
+        {"image_limit": MIB},
+        {"fault": f"write:2:{errno.EIO}"},
+        {"source": "broken", "md5": None},
+        {"source": "broken", "size": 0},
+    ],
+    ids=str,
 )
 def test_the_old_file_stands_after_any_failure(
-    slot: Slot, target: Path, change: dict[str, object]
+    slot: Slot, target: Path, broken: str, change: dict[str, object], has_checkpoint: bool
 ) -> None:
-    """And nothing is left beside it."""
-    assert fill(slot, target, **change).status < 0
+    """And nothing is left beside it that no later try could use."""
+    checkpoint = slot.path.with_name("checkpoint") if has_checkpoint else None
+    change = change | ({"source": broken} if change.get("source") == "broken" else {})
+    assert fill(slot, target, checkpoint=checkpoint, **change).status < 0
     assert target.read_bytes() == BEFORE
     assert not part(target).exists()
+    if checkpoint and checkpoint.exists():
+        assert checkpoint.read_bytes() == b""
+
+
+def test_what_can_be_given_only_once_leaves_nothing(
+    slot: Slot, target: Path, tmp_path: Path
+) -> None:
+    """Standard input cannot be asked for its middle, whatever was announced."""
+    checkpoint = tmp_path / "checkpoint"
+    with piped(IMAGE):
+        outcome = fill(
+            slot, target, source="-", fault=f"write:26:{errno.EIO}", checkpoint=checkpoint
+        )
+    assert outcome.status == Status.IO
+    assert not part(target).exists()
+    assert checkpoint.read_bytes() == b""
+
+
+def test_what_waits_for_the_next_try_takes_no_more_than_what_is_proven(
+    slot: Slot, target: Path, tmp_path: Path, broken: str
+) -> None:
+    """The room that was reserved for the rest is given back meanwhile."""
+    checkpoint = tmp_path / "checkpoint"
+    assert fill(slot, target, source=broken, checkpoint=checkpoint).status == Status.TRANSPORT
+    left = part(target).stat()
+    assert left.st_blocks * 512 <= left.st_size < len(IMAGE)
+    outcome = fill(slot, target, checkpoint=checkpoint)
+    assert outcome.status == Status.DONE
+    assert 2 * MIB <= outcome.facts["resumed"] <= left.st_size
+    assert target.read_bytes() == IMAGE
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"source": "/does/not/exist"}, {"fault": "source:4:wait", "closes_on_fault": 1}],
+    ids=["no source", "cancelled"],
+)
+def test_what_an_earlier_try_has_left_waits_for_the_next(
+    slot: Slot, target: Path, tmp_path: Path, broken: str, change: dict[str, object]
+) -> None:
+    """A try in between that never came to write, or was cancelled while it read, costs nothing."""
+    checkpoint = tmp_path / "checkpoint"
+    assert fill(slot, target, source=broken, checkpoint=checkpoint).status == Status.TRANSPORT
+    left = part(target).read_bytes()
+    outcome = fill(slot, target, checkpoint=checkpoint, **change)
+    assert outcome.status in {Status.OPEN, Status.MORE}
+    assert outcome.happened == ("fault" in change)
+    assert part(target).read_bytes() == left
+    assert fill(slot, target, checkpoint=checkpoint).facts["resumed"] >= 2 * MIB
+
+
+# --- room ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def mounted(folder: Path, size: int, options: str) -> Iterator[Path]:
+    """A file system of *size* bytes on a loop device."""
+    medium, room = folder / "medium", folder / "room"
+    with medium.open("wb") as file:
+        file.truncate(size)
+    room.mkdir()
+    subprocess.run(["mkfs.ext4", "-q", "-F", medium], check=True)
+    subprocess.run(["mount", "-o", f"loop,{options}", medium, room], check=True)
+    try:
+        yield room
+    finally:
+        subprocess.run(["umount", room], check=True)
+
+
+def free(room: Path) -> int:
+    """Return how many bytes can be had."""
+    found = os.statvfs(room)
+    return found.f_bavail * found.f_frsize
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("has_checkpoint", [False, True])
+def test_an_image_that_is_refused_takes_no_room(
+    slot: Slot, tmp_path: Path, has_checkpoint: bool
+) -> None:
+    """There is as much left as before, and that is what is told."""
+    with slot.source.open("r+b") as image:
+        image.truncate(64 * MIB)
+    with mounted(tmp_path, 24 * MIB, "data=ordered") as room:
+        before = free(room)
+        checkpoint = room / "checkpoint" if has_checkpoint else None
+        outcome = fill(slot, room / "target", size=64 * MIB, md5="0" * 32, checkpoint=checkpoint)
+        assert outcome.status == Status.SPACE
+        assert before - 4096 <= outcome.facts["offset"] <= before
+        assert free(room) >= before - 4096
+        assert not part(room / "target").exists()
 
 
 def test_no_room_is_told_before_the_first_byte(slot: Slot) -> None:
@@ -147,6 +260,30 @@ def test_an_image_of_unknown_length_may_not_fit(slot: Slot, tmp_path: Path) -> N
     assert outcome.message == f"the file system has no room behind byte {4 * MIB}"
 
 
+# --- what is proven ------------------------------------------------------------------------------
+
+
+def sectors_read(room: Path) -> int:
+    """Return how many sectors the device below has given."""
+    number = room.stat().st_dev
+    return int(
+        Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/stat").read_text().split()[2]
+    )
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("mode", ["ordered", "journal"])
+def test_what_is_read_back_comes_from_the_medium(slot: Slot, tmp_path: Path, mode: str) -> None:
+    """Also where the file system caches what was to go past the cache."""
+    with mounted(tmp_path, 48 * MIB, f"data={mode}") as room:
+        before = sectors_read(room)
+        assert fill(slot, room / "target").status == Status.DONE
+        assert (sectors_read(room) - before) * 512 >= len(IMAGE) - MIB  # a hole is not read
+
+
+# --- others --------------------------------------------------------------------------------------
+
+
 def test_a_file_that_is_being_written_is_busy(slot: Slot, target: Path) -> None:
     """Two of us exclude each other, and the other's .part stays."""
     with part(target).open("wb") as held:
@@ -155,6 +292,22 @@ def test_a_file_that_is_being_written_is_busy(slot: Slot, target: Path) -> None:
         outcome = fill(slot, target)
     assert (outcome.status, outcome.facts["os_errno"]) == (Status.OPEN, errno.EBUSY)
     assert part(target).read_bytes() == BEFORE
+
+
+@pytest.mark.parametrize("md5sum", [None, "0" * 32], ids=["good", "bad"])
+def test_what_another_has_finished_stands(slot: Slot, target: Path, md5sum: str | None) -> None:
+    """Who waited for a lock, and finds that the file has its name by now, takes another file."""
+    part(target).write_bytes(b"what another has finished")
+    orders = {"md5": md5sum} if md5sum else {}
+    outcome = fill(slot, target, fault="lock:1:lose", **orders)
+    assert outcome.happened
+    if md5sum:
+        assert outcome.status == Status.DIGEST
+        assert target.read_bytes() == b"what another has finished"
+    else:
+        assert outcome.status == Status.DONE
+        assert target.read_bytes() == IMAGE
+    assert not part(target).exists()
 
 
 def test_a_kill_leaves_the_old_file_and_the_next_try_goes_on(slot: Slot, target: Path) -> None:

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Going on after a cut, under AddressSanitizer: what was proven is kept, nothing is believed."""
 
+import gzip
 import random
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sanitized import BUFFER, HEAD, MIB, OLD, Slot, Status, md5
+from sanitized import BUFFER, HEAD, KNOWN_BY, MIB, OLD, Slot, Status, md5
 
 IMAGE = random.Random(5).randbytes(9 * MIB + 4321)
 OTHER = random.Random(6).randbytes(len(IMAGE))
@@ -49,9 +50,12 @@ def test_a_kill_at_any_call_costs_little(slot: Slot, checkpoint: Path, call: str
         if not slot.die(IMAGE, f"{call}:{n}:die", checkpoint=checkpoint):
             break
         held = slot.held()
-        assert held[:HEAD] in {OLD * HEAD, bytes(HEAD), bytes(HEAD // 2) + OLD * (HEAD // 2)} or (
-            held[HEAD : len(IMAGE)] == IMAGE[HEAD:]
-        )
+        for first, end in KNOWN_BY:
+            assert (
+                held[end:] == OLD * (len(held) - end)
+                or not any(held[first:end])
+                or held[end : len(IMAGE)] == IMAGE[end:]
+            )
         seen.add(resume(slot, checkpoint))
     assert n > 5
     assert 0 in seen
@@ -60,7 +64,7 @@ def test_a_kill_at_any_call_costs_little(slot: Slot, checkpoint: Path, call: str
 
 def cut(slot: Slot, checkpoint: Path) -> None:
     """Leave a checkpoint of at least 4 MiB behind."""
-    assert slot.die(IMAGE, "write:34:die", checkpoint=checkpoint)
+    assert slot.die(IMAGE, "write:36:die", checkpoint=checkpoint)
     assert len(checkpoint.read_bytes()) == HEAD_AT + HEAD
 
 
@@ -74,15 +78,24 @@ def test_the_digest_goes_on_where_it_was(slot: Slot, checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize("at", [HEAD, 3 * MIB, 4 * MIB - 1])
-def test_a_medium_that_has_changed_is_written_anew(
-    slot: Slot, checkpoint: Path, at: int
-) -> None:
+def test_a_medium_that_has_changed_is_written_anew(slot: Slot, checkpoint: Path, at: int) -> None:
     """One other byte in what the checkpoint covers, and it counts for nothing."""
     cut(slot, checkpoint)
     with slot.path.open("r+b") as device:
         device.seek(at)
         device.write(bytes([IMAGE[at] ^ 1]))
     assert resume(slot, checkpoint) == 0
+
+
+def test_what_was_stored_as_it_came_is_not_taken_for_the_image(
+    slot: Slot, checkpoint: Path
+) -> None:
+    """A try that did not unpack leaves a prefix of the archive: one that unpacks begins anew."""
+    archive = gzip.compress(IMAGE, 1)
+    slot.source.write_bytes(archive)
+    assert slot.die(archive, "write:36:die", checkpoint=checkpoint, decode=0)
+    assert slot.fill(archive, checkpoint=checkpoint).facts["resumed"] == 0
+    assert slot.is_whole(IMAGE)
 
 
 def test_another_image_does_not_go_on(slot: Slot, checkpoint: Path) -> None:
@@ -159,7 +172,7 @@ def test_the_old_slot_stands_until_the_source_speaks(slot: Slot, checkpoint: Pat
 def test_small_buffers_make_marks_too(slot: Slot, checkpoint: Path) -> None:
     """A buffer that divides no MiB has its marks where both meet."""
     orders = {"checkpoint": checkpoint, "buffer_size": 3 * BUFFER}
-    assert slot.die(IMAGE, "write:11:die", **orders)
+    assert slot.die(IMAGE, "write:13:die", **orders)
     outcome = slot.fill(IMAGE, **orders)
     assert (outcome.status, outcome.facts["resumed"] % (3 * MIB)) == (Status.DONE, 0)
     assert outcome.facts["resumed"] > 0

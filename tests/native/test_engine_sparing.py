@@ -23,9 +23,7 @@ def slot(tmp_path: Path, engine: Path) -> Slot:
 def image_of(kinds: str, tail: int = 0) -> bytes:
     """Return a head of noise and then one piece for each letter: zeros, old bytes, noise."""
     pieces = {"z": bytes(PIECE), "o": OLD * PIECE}
-    parts = [
-        pieces.get(kind, NOISE[HEAD + i * PIECE :][:PIECE]) for i, kind in enumerate(kinds)
-    ]
+    parts = [pieces.get(kind, NOISE[HEAD + i * PIECE :][:PIECE]) for i, kind in enumerate(kinds)]
     return NOISE[:HEAD] + b"".join(parts) + NOISE[:tail]
 
 
@@ -70,6 +68,17 @@ def test_half_the_bytes_are_enough(slot: Slot, tmp_path: Path) -> None:
         outcome = slot.fill(image, record=record, **change)
         spared = outcome.facts["zeroed"] + outcome.facts["identical"]
         assert spared == 20 * PIECE
+
+
+def test_what_cannot_be_read_is_written(slot: Slot) -> None:
+    """A sector that a cut has torn fails until it is written: it does not end the install."""
+    image = image_of("oonn")
+    slot.source.write_bytes(image)
+    outcome = slot.fill(image, fault="read:4:5", skip_identical=1, buffer_size=PIECE)
+    assert outcome.happened
+    assert outcome.status == Status.DONE, outcome.message
+    assert slot.is_whole(image)
+    assert outcome.facts["identical"] == PIECE
 
 
 @pytest.mark.parametrize("error", [95, 22, 25], ids=["EOPNOTSUPP", "EINVAL", "ENOTTY"])

@@ -26,11 +26,13 @@ def test_after_any_cut_it_goes_on(burner: Burner, call: str, when: str, wear: Or
             assert n > 1
             return
         assert cut.cut == 1
-        assert cut.head in {"old", "blank", "part"} or cut.is_whole
+        # the pages of NAND have an order of their own, which begins with what a head is known by
+        parts = {"unknown", "ending"} if wear == NOR else {"unknown", "ending", "part"}
+        assert cut.head in {"old", "blank", *parts} or cut.is_whole
         settled = cut.settled // BLOCK * BLOCK
         again = burner.keep(**{**wear, "from": settled if settled > BLOCK else 0})
         assert (again.result, again.is_whole) == (Status.DONE, True)
-        assert again.erased_most <= 3
+        assert again.erased_most <= (3 if wear in ({}, NOR) else 4)  # what fails is tried twice
         deserved = {int(b) for list_ in wear.values() for b in str(list_).split(",")}
         assert wear == NOR or set(again.bad) <= deserved
     pytest.fail("it never ended")
@@ -71,14 +73,14 @@ def test_a_position_behind_the_end_is_an_error(burner: Burner) -> None:
 
 
 def test_a_head_that_is_blank_is_erased_once(burner: Burner) -> None:
-    """Tries that bring nothing cost no wear; what an earlier one erased is erased anew for use."""
+    """Tries that bring little cost no wear; what an earlier one erased is erased anew for use."""
     for _ in range(3):
-        assert burner.keep(until="blank").erased_most == 1
+        assert burner.keep(size=PAGE, until="write").erased_most == 1
     burning = burner.keep()
     assert (burning.result, burning.is_whole, burning.erased_most) == (Status.DONE, True, 2)
 
 
-@pytest.mark.parametrize("until", ["blank", "write", "settle"])
+@pytest.mark.parametrize("until", ["write", "settle"])
 def test_a_close_before_the_commit_leaves_no_head(burner: Burner, until: str) -> None:
     """A wrong digest, a cancel, a failure elsewhere: the slot does not boot."""
     burning = burner.burn(until=until)

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sanitized import Status
 
-PARTS = ("sink_ubi", "sysfs", "extent", "tally", "error")
+PARTS = ("sink_ubi", "number", "sysfs", "extent", "tally", "error")
 BLOCK = 4096  # the sink's, not the volume's
 ROOM = 13 * 5000
 SIZE = 30_000
@@ -95,6 +95,7 @@ def test_it_says_what_it_is(filler: Filler) -> None:
     [
         ({"readers": 1}, errno.EBUSY, "mounted or in use"),
         ({"read_only": 1}, errno.EROFS, "read-only"),
+        ({"device_number": 250 << 8 | 1}, errno.ENODEV, "its number is 250:2, expected was 250:1"),
         ({"no_volume": 1}, 0, "no UBI volume"),
         ({"no_device": 1}, 0, "no UBI volume"),
         ({"device": "/dev/ubi0_7"}, errno.ENOENT, "cannot be examined"),

@@ -428,3 +428,18 @@ def test_two_at_once_exclude_each_other(desk: Desk) -> None:
     assert "being written" in said["message"]
     desk.shell(f"while kill -0 $(cat {PLACE}/pid) 2>/dev/null; do sleep 0.1; done")
     assert desk.burn("other", OTHER, RAM)["phase"] == "done"
+
+
+def test_flash_of_which_ubi_has_some_is_refused(desk: Desk) -> None:
+    """A partition of it made at run time, and the whole of it where that partition is attached."""
+    desk.shell(f"python3.11 {PLACE}/partition.py {RAM} {1 << 20} {2 << 20} inner")
+    inner = desk.shell("grep inner /proc/mtd").split(":")[0].removeprefix("mtd")
+    desk.shell(f"{PLACE}/flash_erase -q {RAM} 0 0")
+    for attached, device in ((1, f"/dev/mtd{inner}"), (inner, RAM)):
+        desk.shell(f"{PLACE}/ubiattach -m {attached}")
+        try:
+            said = desk.burn("image", IMAGE[: 1 << 20], device)
+        finally:
+            desk.shell(f"{PLACE}/ubidetach -m {attached}; {PLACE}/flash_erase -q {RAM} 0 0")
+        assert said["error"] == "BusyError"
+        assert "an overlapping partition is attached to UBI" in said["message"]

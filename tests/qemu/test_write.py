@@ -5,6 +5,7 @@ The commands of docs/media.md for flash; what happens when it wears out is in te
 an interrupted UBI volume is in test_ubi.py.
 """
 
+import gzip
 from collections.abc import Iterator
 
 import pytest
@@ -70,6 +71,33 @@ def test_flash_as_a_block_device_is_refused(desk: Desk, number: str) -> None:
     """The sentence names the one to write to."""
     code, answer = desk.write(IMAGE, f"/dev/mtdblock{number}")
     assert (code, f"write to /dev/mtd{number}" in answer["message"]) == (16, True)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
+def test_a_ubi_image_is_refused(desk: Desk, number: str, packed: bool) -> None:
+    """UBI attaches what a cut leaves of one; told by its first bytes, before the first erasure."""
+    image = b"UBI#" + noise(1_000_000)
+    code, answer = desk.write(gzip.compress(image) if packed else image, f"/dev/mtd{number}")
+    assert (code, "use ubiformat" in answer["message"]) == (16, True)
+    assert answer["notes"] == [f"/dev/mtd{number} is as it was"]
+    assert desk.held(f"/dev/mtd{number}", IMAGE)
+
+
+def test_flash_whose_bytes_ubi_has_is_refused(desk: Desk) -> None:
+    """By another name: a partition around the one that is attached, and one within it."""
+    start, size = NOR["nor-ubi"]
+    desk.flash("partition", "outer", start, 2 * size, "erase")
+    desk.flash("partition", "nor-ubi", start, size)
+    desk.flash("partition", "inner", start + size // 2, size // 4)
+    desk.flash("attach", 1, "nor-ubi")
+    desk.flash("volume", 1, 0, "data", "dynamic", 1_000_000)
+    assert desk.write(IMAGE[:900_000], "/dev/ubi1_0")[0] == 0
+    attached = desk.flash("index", "nor-ubi")
+    for name in ("outer", "inner"):
+        code, answer = desk.write(noise(200_000), f"/dev/mtd{desk.flash('index', name)}")
+        assert code == 5
+        assert f"mtd{attached}, which overlaps it, is attached to UBI as ubi1" in answer["message"]
+    assert desk.held("/dev/ubi1_0", IMAGE[:900_000])
 
 
 def test_the_boards_own_disk_is_refused(desk: Desk) -> None:

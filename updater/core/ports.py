@@ -76,6 +76,7 @@ class InstallRequest:
     Attributes:
         source: An http(s) URL, the path of a file or medium, or ``-`` for standard input.
         device: What is written: a block device, a character device of MTD or UBI, or a file.
+        device_number: The number that it must have, as ``Slot.number`` without a mark; 0 for any.
         size_bytes: Exact size of the firmware; 0 if nobody has announced it.
         md5: Its MD5 as 32 lower-case hexadecimal digits; "" if it is only asked for.
         sha256: Its SHA-256 as 64 of them; "" if it is only asked for, None if not even that.
@@ -93,6 +94,7 @@ class InstallRequest:
     sha256: str | None = None
     checkpoint: str = ""
     image_size_bytes: int = 0
+    device_number: int = 0
     read_back: bool = True
     skip_identical: bool = False
     decode: bool = True
@@ -150,7 +152,7 @@ class RunningInstall(Protocol):
         """
 
     def phase(self) -> Phase:
-        """Return what it was doing when ``step`` was called last, also if that has failed."""
+        """Return what it was doing: at the last ``step``; after ``close``, when it stood still."""
 
     def hexdigest(self) -> str:
         """Return the firmware's MD5; like the other digests only after ``Phase.DONE``."""

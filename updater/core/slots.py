@@ -39,6 +39,11 @@ def character(number: int) -> int:
     return number | _CHARACTER
 
 
+def unmarked(number: int) -> int:
+    """Return the device number itself, of a character device too."""
+    return number & ~_CHARACTER
+
+
 @dataclass(frozen=True, slots=True)
 class Partition:
     """A partition or volume as the kernel shows it.

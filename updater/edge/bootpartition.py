@@ -3,7 +3,8 @@
 
 ``/dev/mmcblk0boot0`` and its like hold bootloaders; the kernel keeps them read-only by ``force_ro``
 in sysfs. They are never slots, and which of them the chip boots from (PARTITION_CONFIG) is not
-touched. A process that is killed outright leaves the protection lifted until the next boot.
+touched. A process that is killed outright leaves the protection lifted until the next boot; any
+other signal must not raise in here, for which the caller cares (``updater.interruption``).
 """
 
 import logging

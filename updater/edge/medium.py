@@ -4,7 +4,8 @@
 All of it facts of the kernel's, and devices are told by their numbers, never by their names.
 Refuses what no image can be written to, in one sentence. That a device is held is decided by the
 kernel when it is opened exclusively; here it is only seen earlier and said who. The one user whom
-the kernel lets pass is a loop device over a block device.
+the kernel lets pass is a loop device over a block device. It knows no exclusive open of flash: who
+writes it looks too.
 """
 
 import os
@@ -231,6 +232,8 @@ def _count(path: Path) -> int:
 
 def user_of(medium: Medium, sysfs: str = "/sys", proc: str = "/proc") -> str:
     """Return how *medium* is used at the moment, as the end of a sentence, or ""."""
+    if medium.kind is Kind.MTD:
+        return _user_of_flash(medium.number, sysfs, Path(proc))
     if medium.kind is not Kind.BLOCK:
         return ""
     uses = _uses(Path(sysfs), Path(proc))
@@ -238,6 +241,20 @@ def user_of(medium: Medium, sysfs: str = "/sys", proc: str = "/proc") -> str:
         use = uses.get(number) or _holder(number, Path(sysfs))
         if use:
             return use if number == medium.number else f"in use: {name} on it is {use}"
+    return ""
+
+
+def _user_of_flash(number: int, sysfs: str, proc: Path) -> str:
+    """Return the same of a partition of flash, which others may overlap."""
+    uses = {
+        os.makedev(_MTD_BLOCK_MAJOR, int(line)): f"attached to UBI as {told.parent.name}"
+        for told in sorted(Path(sysfs).glob("class/ubi/*/mtd_num"))
+        for line in _lines(told)
+    }
+    for other, use in {**uses, **_uses(Path(sysfs), proc)}.items():
+        if os.major(other) == _MTD_BLOCK_MAJOR and shares(number, other, sysfs=sysfs):
+            name = f"mtd{os.minor(other)}"
+            return use if number == other else f"in use: {name}, which overlaps it, is {use}"
     return ""
 
 

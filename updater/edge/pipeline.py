@@ -84,6 +84,7 @@ def _options(request: InstallRequest, *, is_digest: bool) -> tuple[Any, list[Any
     options = ffi.new("struct upd_options *")
     options.source = text(request.source)
     options.device = text(None if is_digest else request.device)
+    options.device_number = request.device_number
     options.checkpoint = text(request.checkpoint or None)
     options.size = request.size_bytes
     options.image_size = request.image_size_bytes
@@ -156,7 +157,7 @@ class _Running:
         )
 
     def phase(self) -> Phase:
-        """Return what it was doing at the last step."""
+        """Return what it was doing at the last step, or when it was closed."""
         return self._phase
 
     def hexdigest(self) -> str:
@@ -188,7 +189,8 @@ class _Running:
     def close(self) -> None:
         """Stop and free; again is allowed."""
         pump, self._pump = self._pump, ffi.NULL
-        lib.upd_pump_close(pump)
+        if pump:
+            self._phase = _PHASES[lib.upd_pump_close(pump)]
 
 
 def _refuse_missing(device: str) -> None:
