@@ -161,3 +161,9 @@ void upd_pump_hexdigests(const struct upd_pump *pump, struct upd_hexdigests *ret
 
 /* Stops whatever goes on, in any state; cannot fail. How far it had come when all stood still. */
 enum upd_phase upd_pump_close(struct upd_pump *pump);
+
+/* Decrypt AES-128-CBC (NIST SP 800-38A) without padding; beside the pipeline, for the reply to a
+ * registration. len is a multiple of 16, else UPD_OPTIONS; key and iv have 16 bytes, ret has room
+ * for len. UPD_RESOURCES: libcrypto cannot. */
+int upd_aes128_cbc_decrypt(const unsigned char *key, const unsigned char *iv,
+			   const unsigned char *from, size_t len, unsigned char *ret);

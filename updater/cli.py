@@ -208,6 +208,12 @@ def _parser() -> argparse.ArgumentParser:
     environment = sub.add_parser("env", help="the boot environment")
     actions = environment.add_subparsers(title="actions", metavar="ACTION", required=True)
     _add(actions, "print", "commands.env_print", "print every variable as U-Boot sees it")
+    register = _add(sub, "register", "commands.register", "get this device's secret from the cloud")
+    register.add_argument(
+        "--again",
+        action="store_true",
+        help="also if it has one: the device was reset in the console",
+    )
     history = _add(sub, "history", "commands.history", "what happened, newest first")
     history.add_argument(
         "--limit", type=_limit, default=20, metavar="N", help="how many lines (default: 20)"

@@ -6,7 +6,9 @@ Returns an answer for machines and its text for people; prints nothing and knows
 """
 
 import argparse
+import select
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 from updater import activity
@@ -79,6 +81,23 @@ def env_print(options: argparse.Namespace) -> Answer:
     _config, board = read_settings(options.config)
     variables = dict(EnvironmentStore(board.environment).read())
     return Answer(variables, "\n".join(f"{name}={variables[name]}" for name in sorted(variables)))
+
+
+# --- getting in ----------------------------------------------------------------------------------
+
+
+def register(options: argparse.Namespace) -> Answer:
+    """Get this device's secret from the cloud and store it; beside any agent, which notices it."""
+    from updater.registrar import Registrar  # noqa: PLC0415 - once in a device's life
+
+    settings, _board = read_settings(options.config)
+    cloud = settings.cloud
+    with closing(Registrar(cloud).start(again=options.again)) as attempt:
+        select.select([attempt.fileno()], [], [])  # Ctrl-C ends this, and loses no answer
+        attempt.result()
+    value = {"device_name": cloud.device_name, "secret_file": cloud.secret_file}
+    text = f"device {cloud.device_name} is registered; its secret is in {cloud.secret_file}"
+    return Answer(value, text)
 
 
 # --- changing ------------------------------------------------------------------------------------

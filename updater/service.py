@@ -13,8 +13,11 @@ from types import ModuleType
 from typing import Self
 
 from updater import activity
+from updater.activity import Clock
 from updater.agent import Agent
 from updater.assembly import open_device
+from updater.core.config import CloudConfig
+from updater.core.link import Link
 from updater.desk import Desk
 from updater.edge.control import ControlSocket
 from updater.edge.lock import Lock
@@ -54,8 +57,7 @@ def serve(config_path: str) -> None:
     with ExitStack() as stack:
         stack.enter_context(closing(Lock(settings.state.lock)))
         device = stack.enter_context(open_device(settings, board))
-        link = MqttLink(settings.cloud, CredentialSource(settings.cloud))
-        agent = stack.enter_context(closing(Agent(device, link)))
+        agent = stack.enter_context(closing(Agent(device, _link(settings.cloud, device.system))))
         ending = stack.enter_context(_Ending())  # whoever sees the socket may send a signal
         control = ControlSocket(settings.state.control)
         desk = stack.enter_context(closing(Desk(control, agent)))
@@ -64,6 +66,17 @@ def serve(config_path: str) -> None:
         poller = activity.Poller(device.system)
         while not ending.is_due:
             activity.step(activities, device.system, poller)
+
+
+def _link(settings: CloudConfig, clock: Clock) -> Link:
+    """Return the link; that of a device which can register does so before it connects."""
+    link = MqttLink(settings, CredentialSource(settings))
+    if not settings.product_secret_file:
+        return link
+    from updater.registering import RegisteringLink  # noqa: PLC0415 - few devices need it
+    from updater.registrar import Registrar  # noqa: PLC0415
+
+    return RegisteringLink(link, Registrar(settings), clock)
 
 
 class _Ending:

@@ -17,7 +17,8 @@ SOURCES = sorted([*(ROOT / "native").glob("*.[ch]"), ROOT / "native/build.py"])
 FINDING = 99  # exit code of a sanitizer that has something to say
 # not the ones that count memory, mappings and threads: they would count the sanitizer's too
 TESTS = [
-    ROOT / f"tests/edge/test_pipeline{what}.py" for what in ("", "_errors", "_resume", "_seam")
+    ROOT / "tests/edge/test_aes.py",
+    *(ROOT / f"tests/edge/test_pipeline{what}.py" for what in ("", "_errors", "_resume", "_seam")),
 ]
 ALL = ""
 FEW = "digest or goes_on or standard_input or cancel"

@@ -14,6 +14,7 @@ from dataclasses import MISSING, dataclass, field
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from updater.core.errors import ConfigError
+from updater.core.gateway import GATEWAY_URL, parse_gateway
 
 T = TypeVar("T")
 
@@ -52,6 +53,11 @@ class CloudConfig:
     device_name: str = _row("device name within the product")
     auth: str = _row("how to log in", "tencent", choices=("tencent", "password", "none"))
     secret_file: str = _row("file with the device secret (auth = tencent)", "")
+    product_secret_file: str = _row(
+        "file with the product secret: a device without its own registers and gets it", ""
+    )
+    registration_url: str = _row("where it registers; regions have their own host", GATEWAY_URL)
+    registration_ca_file: str = _row("PEM bundle for that instead of the system's CAs", "")
     username: str = _row("user name (auth = password)", "")
     password_file: str = _row("file with the password (auth = password)", "")
     hmac: str = _row("digest of the signature", "sha256", choices=("sha256", "sha1"))
@@ -218,7 +224,26 @@ def parse_config(text: str, path: str) -> Config:
     if not all((config.state.reboot_command, *(each.argv for each in config.health.command))):
         raise ConfigError(f"{path}: health.command.argv or state.reboot_command is empty")
     _check_download(config.download, path)
+    if config.cloud.product_secret_file:
+        _check_registration(config.cloud, path)
     return config
+
+
+def _check_registration(cloud: CloudConfig, path: str) -> None:
+    """Refuse a registration that would end in nothing, or in plaintext that nobody has allowed."""
+    if cloud.auth not in {"tencent", "psk"} or "/" not in cloud.secret_file:
+        raise ConfigError(
+            f"{path}: cloud.product_secret_file needs an auth by device secret, and the path of a "
+            "file, cloud.secret_file, where that is put"
+        )
+    try:
+        gateway = parse_gateway(cloud.registration_url)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: cloud.registration_url: {error}") from error
+    if not gateway.is_tls and not cloud.allow_plaintext:
+        raise ConfigError(
+            f"{path}: cloud.registration_url must be https, or needs cloud.allow_plaintext"
+        )
 
 
 def _check_download(download: DownloadConfig, path: str) -> None:

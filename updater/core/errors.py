@@ -178,7 +178,7 @@ class JournalError(UpdaterError):
 
 
 class LinkError(UpdaterError):
-    """The MQTT broker refuses, or cannot be reached."""
+    """The MQTT broker refuses, or cannot be reached; or the cloud does not register the device."""
 
     exit_code = 21
 

@@ -42,12 +42,12 @@ class CredentialSource:
         if cloud.auth == "none":
             return Credentials(client_id, None, None)
         if cloud.auth == "password":
-            return Credentials(client_id, cloud.username, _read(cloud.password_file))
+            return Credentials(client_id, cloud.username, read_secret(cloud.password_file))
         now_s = time.time()
         return sign(
             cloud.product_id,
             cloud.device_name,
-            _read(cloud.secret_file),
+            read_secret(cloud.secret_file),
             connid="".join(secrets.choice(_ALPHABET) for _ in range(5)),
             expiry_s=NO_CLOCK_EXPIRY_S if now_s < _CLOCK_IS_SET_S else int(now_s) + _LIFETIME_S,
             sdkappid=cloud.sdkappid,
@@ -55,8 +55,12 @@ class CredentialSource:
         )
 
 
-def _read(path: str) -> str:
-    """Return the text of a secret's file."""
+def read_secret(path: str) -> str:
+    """Return the text of a secret's file.
+
+    Raises:
+        ConfigError: It cannot be read, or holds none.
+    """
     try:
         with Path(path).open("rb") as file:
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
