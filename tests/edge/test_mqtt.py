@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from linkdriver import REPORT, UPDATE, Driver, driver, handshake
+from linkdriver import REPORT, UPDATE, Driver, dialled, driver, handshake
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from sim.broker import (
@@ -106,8 +106,7 @@ def test_hostile_payloads_pass_as_bytes(port: int) -> None:
 def test_the_subscription_is_proven_before_connected(raw: RawBroker) -> None:
     """CONNACK alone is not enough: messages flow from SUBACK on."""
     with driver(raw.port) as link:
-        assert not link.step()
-        raw.accept()
+        dialled(raw, link)
         raw.hear()
         raw.say(CONNACK)
         assert not link.step()
@@ -144,19 +143,20 @@ def test_the_link_comes_back_by_itself() -> None:
 
 
 def test_attempts_are_spread_and_grow_rarer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The longest pause doubles from 5 s to 120 s, and each is drawn from zero to that."""
+    """The first is made at once, and each later pause is drawn anew, from 5 s to twice the last."""
     drawn: list[tuple[float, float]] = []
-    monkeypatch.setattr(
-        mqtt.random, "uniform", lambda low, high: drawn.append((low, high)) or high
-    )
+    monkeypatch.setattr(mqtt.random, "uniform", lambda low, high: drawn.append((low, high)) or high)
     with driver(free_port()) as link:
         times = []
-        for _ in range(8):
-            assert "cannot connect to 127.0.0.1" in link.until(Disconnected).reason
+        for _ in range(7):
+            assert "nobody listens there: check cloud.port" in link.until(Disconnected).reason
             times.append(link.clock.now_s)
-    assert drawn == [(0.0, each) for each in (5, 10, 20, 40, 80, 120, 120, 120)]
-    pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
-    assert pauses == [high for _low, high in drawn[:-1]]
+    assert times[0] == 1000
+    pauses = [(low - now, high - now) for now, (low, high) in zip(times, drawn, strict=True)]
+    assert pauses == [(5, each) for each in (10, 20, 40, 80, 120, 120, 120)]
+    assert [later - earlier for earlier, later in itertools.pairwise(times)] == [
+        high for _low, high in pauses[:-1]
+    ]
 
 
 def test_nothing_of_an_old_connection_is_sent_again(raw: RawBroker) -> None:
@@ -192,8 +192,7 @@ def test_a_loss_while_publishing_is_told_in_the_next_turn(raw: RawBroker) -> Non
 def test_a_broker_that_never_answers_is_given_up(raw: RawBroker, is_subscribing: bool) -> None:
     """TCP alone, or CONNACK alone, is no link: after 20 s the next attempt follows."""
     with driver(raw.port) as link:
-        assert not link.step()
-        raw.accept()
+        dialled(raw, link)
         if is_subscribing:
             raw.say(CONNACK)
             link.step()
