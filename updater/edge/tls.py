@@ -45,8 +45,13 @@ def refusal(error: OSError, host: str, clock: str) -> LinkError:
     if isinstance(error, ssl.SSLEOFError):
         return refusals.tls("EOF")
     if isinstance(error, ssl.SSLError):
-        return refusals.tls(error.reason or "")
+        return refusals.tls(error.reason or _name(error.strerror or ""))
     return refusals.network(error.errno or 0, error.strerror or str(error))
+
+
+def _name(text: str) -> str:
+    """Return the name of an error that this Python knows only in OpenSSL's words."""
+    return re.sub(r"^\[.*?\] | \(_ssl.*$", "", text).upper().replace(" ", "_")
 
 
 def _verifying(ca_file: str) -> ssl.SSLContext:
