@@ -56,7 +56,7 @@ def test_the_standards_example_is_an_upgrade(more: str) -> None:
         ("HTTP/1.1 ok", "speaks no HTTP"),
         ("RTSP/1.0 101 x", "speaks no HTTP"),
         ("HTTP/1.1 404 Not Found", "answers 404 to the WebSocket upgrade"),
-        ("HTTP/1.1 " + "9" * 4000, "answers 999999999 to"),
+        ("HTTP/1.1 " + "9" * 8000, "answers 999999999 to"),
         ("HTTP/1.1 101 x", "is not for our request"),
         (ANSWER.replace(ACCEPT, ACCEPT.lower()), "is not for our request"),
         (ANSWER + "\r\nSec-WebSocket-Protocol: chat", "and no MQTT: check cloud.websocket_path"),

@@ -17,7 +17,7 @@ _CONTINUATION = 0x0
 _FIN, _MASKED = 0x80, 0x80
 _TWO_BYTES, _EIGHT_BYTES = 126, 127  # of length that follow
 _MAX_CONTROL_BYTES = 125
-_SWITCHING = 101
+_SWITCHING = "101"
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
@@ -55,7 +55,7 @@ def check_upgrade(head: bytes, key: str) -> None:
     words = status.split(" ")
     if not words[0].startswith("HTTP/1.") or not words[1:] or not words[1].isdecimal():
         raise LinkError("what answers there speaks no HTTP: check cloud.port and cloud.transport")
-    if int(words[1]) != _SWITCHING:
+    if words[1] != _SWITCHING:
         raise LinkError(
             f"the server answers {words[1][:9]} to the WebSocket upgrade: check cloud.host and "
             "cloud.websocket_path, and that no proxy or log-in page stands between"
