@@ -15,6 +15,7 @@ rand_serial = yes
 default_md = sha256
 policy = names
 unique_subject = no
+default_crl_days = 2
 [names]
 commonName = supplied
 """
@@ -46,6 +47,10 @@ def make(folder: Path) -> None:
     sign(folder, "broker.csr", "future.pem", when="future")
     sign(folder, "device.csr", "device-expired.pem", when="expired")
     sign(folder, "device.csr", "device-strange.pem", by="stranger")
+    sign(folder, "device.csr", "device-revoked.pem")
+    authority = ("ca", "-config", "ca.conf", "-cert", "ca.pem", "-keyfile", "ca.key")
+    openssl(folder, *authority, "-revoke", "device-revoked.pem")
+    openssl(folder, *authority, "-gencrl", "-out", "crl.pem")
     both = (folder / "device.pem").read_text() + (folder / "device.key").read_text()
     (folder / "device-both.pem").write_text(both)
     openssl(folder, "pkcs8", "-topk8", "-in", "device.key", "-out", "locked.key",

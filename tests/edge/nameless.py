@@ -122,7 +122,7 @@ def main() -> None:
             found[name] = case(server, raw)
     server.addresses = []
     found["no name"] = reason("broker.test")
-    found["no label"] = reason("x" * 64 + ".test")
+    found["no host"] = [reason(host) for host in ("x" * 64 + ".test", "", ".", "a\0b", "ü" * 70)]
     server.addresses = None
     with driver(1883, host="other.test") as it:
         assert not it.step(0.05)

@@ -64,6 +64,20 @@ def test_a_secret_that_cannot_be_read_is_a_reason(raw: RawBroker) -> None:
     assert 1005.0 <= link.next_deadline_s() <= 1010.0
 
 
+def test_without_a_thread_there_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that has no thread left for a lookup is told so, and leaks no descriptor."""
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with driver(free_port(), host="localhost") as link:
+        before = descriptors()
+        for _ in range(2):
+            assert "cannot be looked up: can't start new thread" in link.until(Disconnected).reason
+        assert descriptors() == before
+
+
 # --- floods --------------------------------------------------------------------------------------
 
 

@@ -79,12 +79,18 @@ def test_a_lookup_that_hangs_keeps_no_process_from_ending(found: dict[str, Any])
     [
         ("no server", "to broker.test:1883: no name server answers: check the device's network"),
         ("no name", "to broker.test:1883: the name is not known: check cloud.host"),
-        ("no label", ": the name "),
         ("no route", "no route to it: check the device's network (Network is unreachable)"),
         ("unreachable", "no route to it: check the device's network (No route to host)"),
     ],
 )
 def test_each_end_has_its_sentence(found: dict[str, Any], case: str, words: str) -> None:
-    """No name server, no such name, no such label, no network, no host."""
+    """No name server, no such name, no network, no host."""
     assert found[case].startswith("cannot connect to ")
     assert words in found[case]
+
+
+def test_a_host_that_can_be_none_is_a_reason_like_any_other(found: dict[str, Any]) -> None:
+    """Whatever stands in the configuration as the host's name, the agent goes on."""
+    assert len(found["no host"]) == 5
+    for reason in found["no host"]:
+        assert reason.startswith("cannot connect to ")

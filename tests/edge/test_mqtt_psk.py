@@ -1,20 +1,16 @@
 # SPDX-License-Identifier: MIT
 """TLS-PSK: the device secret is the key, where Python has it, and a sentence where it has not."""
 
-import json
-import os
-import shutil
 import ssl
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import paho
 import pytest
 from linkdriver import driver
+from newerpython import device
 from sim.broker import broker
 
 from updater.core.config import CloudConfig
@@ -23,31 +19,10 @@ from updater.core.errors import ConfigError
 from updater.core.link import Disconnected
 from updater.edge import tls
 
-HERE = Path(__file__).parent
 SECRET, KEY = "AAECAwQFBgcICQoLDA0ODw==", bytes(range(16))
 LOGIN = Credentials("PD", "PD;12010126;abcde;1", None, KEY)
 SETTINGS = CloudConfig(host="h", product_id="P", device_name="D", auth="psk", secret_file="/s")
 HAS_PSK = bool(getattr(ssl, "HAS_PSK", False))
-
-
-def pythons() -> Iterator[str]:
-    """Yield interpreters that may have TLS-PSK: this one, those in the path, those of pyenv."""
-    yield sys.executable
-    for minor in range(13, 20):
-        found = shutil.which(f"python3.{minor}")
-        yield from [found] if found else []
-        kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-        yield from map(str, kept.glob(f"3.{minor}.*/bin/python"))
-
-
-@pytest.fixture(scope="module")
-def python() -> str:
-    """An interpreter that has TLS-PSK."""
-    check = "import ssl; raise SystemExit(not getattr(ssl, 'HAS_PSK', False))"
-    for each in pythons():
-        if subprocess.run([each, "-c", check], capture_output=True, check=False).returncode == 0:
-            return each
-    pytest.skip("no Python here has TLS-PSK: 3.13 or newer is needed")
 
 
 @pytest.fixture(scope="module")
@@ -61,26 +36,18 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         yield number
 
 
-def device(python: str, folder: Path, port: int, name: str, secret: str) -> dict[str, Any]:
-    """Return what happened to a device in *python*, to which only paho is lent."""
+def with_secret(folder: Path, port: int, name: str, secret: str) -> dict[str, Any]:
+    """Return what happened to the device *name* that has *secret*."""
     file = folder / "secret"
     file.write_text(secret)
     file.chmod(0o600)
-    (folder / "paho").symlink_to(Path(next(iter(paho.__path__))))
-    path = os.pathsep.join(map(str, (folder, HERE, HERE.parent, HERE.parent.parent)))
-    done = subprocess.run(
-        [python, str(HERE / "pskdevice.py"), str(port), name, str(file), "tcp"],
-        env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
-        stdout=subprocess.PIPE, timeout=30, check=True,
-    )  # fmt: skip
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    return device(folder, port=port, device_name=name, auth="psk", secret_file=str(file))
 
 
-def test_the_secret_is_the_key(python: str, tmp_path: Path, port: int) -> None:
+def test_the_secret_is_the_key(tmp_path: Path, port: int) -> None:
     """Identity and key alone let the device in: no certificate, no password (PROTOCOL.md, 2.4)."""
-    found = device(python, tmp_path, port, "D", SECRET)
-    assert found == {"said": [True], "reasons": []}
+    found = with_secret(tmp_path, port, "D", SECRET)
+    assert found == {"acknowledged": True, "reasons": []}
 
 
 @pytest.mark.parametrize(
@@ -92,12 +59,12 @@ def test_the_secret_is_the_key(python: str, tmp_path: Path, port: int) -> None:
     ],
 )
 def test_a_wrong_secret_is_told_from_an_unknown_device(
-    python: str, tmp_path: Path, port: int, login: tuple[str, str], words: str
+    tmp_path: Path, port: int, login: tuple[str, str], words: str
 ) -> None:
     """Each has its sentence, and none has the secret."""
     name, secret = login
-    found = device(python, tmp_path, port, name, secret)
-    assert found["said"] == []
+    found = with_secret(tmp_path, port, name, secret)
+    assert not found["acknowledged"]
     assert words in found["reasons"][0]
     assert secret not in str(found)
 

@@ -14,6 +14,7 @@ import pytest
 from certificates import make, openssl
 from fds import descriptors
 from linkdriver import UPDATE, Driver, dialled, driver
+from newerpython import device
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 from sim.broker import RawBroker, broker, free_port
@@ -42,6 +43,7 @@ def ports(folder: Path) -> Iterator[dict[str, int]]:
         lines += [f"keyfile {folder}/broker.key"]
     lines += [
         f"cafile {folder}/ca.pem",
+        f"crlfile {folder}/crl.pem",
         "require_certificate true",
         "use_identity_as_username true",
     ]
@@ -83,6 +85,14 @@ def test_tls_with_our_ca_is_a_link(ports: dict[str, int], folder: Path) -> None:
         finally:
             other.disconnect()
             other.loop_stop()
+
+
+def test_a_ca_of_ones_own_need_not_be_modern(
+    ports: dict[str, int], folder: Path, tmp_path: Path
+) -> None:
+    """Python 3.13 asks certificates for extensions that a small CA does not write: we do not."""
+    found = device(tmp_path, port=ports["good"], auth="none", ca_file=str(folder / "ca.pem"))
+    assert found == {"acknowledged": True, "reasons": []}
 
 
 @pytest.mark.parametrize("is_hashed", [True, False])
@@ -155,12 +165,22 @@ def test_tls_is_not_spoken_to_everybody(ports: dict[str, int], folder: Path) -> 
     assert reason.startswith("the broker has closed the connection without an answer: check cloud.")
 
 
-def test_old_tls_is_refused(folder: Path) -> None:
-    """A broker that speaks nothing newer than TLS 1.1 is told apart."""
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("-tls1_1", "-cipher", "ALL:@SECLEVEL=0"), "the broker speaks no TLS 1.2 or newer"),
+        (("-tls1_2", "-Verify", "1", "-verify_return_error"), "it wants a device certificate"),
+        (("-tls1_2", "-cipher", "PSK", "-psk", "00", "-nocert"), "or TLS-PSK (cloud.auth)"),
+    ],
+)
+def test_a_server_that_wants_something_else_is_explained(
+    folder: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    """TLS 1.1, a certificate of ours by TLS 1.2, and TLS-PSK are told in words."""
     port = free_port()
-    command = ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-quiet", "-tls1_1",
-               "-cipher", "ALL:@SECLEVEL=0", "-cert", folder / "broker.pem",
-               "-key", folder / "broker.key"]  # fmt: skip
+    command = ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-quiet", *arguments]
+    if "-nocert" not in arguments:
+        command += ["-cert", str(folder / "broker.pem"), "-key", str(folder / "broker.key")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
         try:
             with secure(port, folder) as link:
@@ -170,9 +190,8 @@ def test_old_tls_is_refused(folder: Path) -> None:
                     reason = link.until(Disconnected).reason
         finally:
             server.kill()
-    assert (
-        reason == f"cannot connect to 127.0.0.1:{port}: TLS: the broker speaks no TLS 1.2 or newer"
-    )
+    assert reason.startswith(f"cannot connect to 127.0.0.1:{port}: TLS: ")
+    assert words in reason
 
 
 # --- limits --------------------------------------------------------------------------------------
@@ -261,6 +280,10 @@ def test_a_certificate_does_not_stand_in_the_way_of_a_password(
         (
             {"client_cert_file": "device-expired.pem", "client_key_file": "device.key"},
             "TLS: the broker says that the device's certificate has expired",
+        ),
+        (
+            {"client_cert_file": "device-revoked.pem", "client_key_file": "device.key"},
+            "TLS: the broker says that the device's certificate is revoked",
         ),
         (
             {"client_cert_file": "device.pem", "client_key_file": "broker.key"},

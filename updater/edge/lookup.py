@@ -17,7 +17,11 @@ Address = tuple[int, int, int, Any]  # family, kind, protocol, and what connect(
 
 
 class Lookup:
-    """One lookup under way; its end makes ``fileno`` readable."""
+    """One lookup under way; its end makes ``fileno`` readable.
+
+    Attributes:
+        is_done: There is a result.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         """Begin.
@@ -25,7 +29,8 @@ class Lookup:
         Raises:
             LinkError: There is no thread to be had.
         """
-        self._addresses: list[Address] | None = None
+        self.is_done = False
+        self._addresses: list[Address] = []
         self._error: LinkError | None = None
         self._reader, writer = os.pipe2(os.O_CLOEXEC)
         thread = threading.Thread(target=self._run, args=(host, port, writer), daemon=True)
@@ -42,12 +47,8 @@ class Lookup:
         except LinkError as error:
             self._error = error
         finally:
+            self.is_done = True
             os.close(writer)
-
-    @property
-    def is_done(self) -> bool:
-        """True once there is a result."""
-        return self._addresses is not None or self._error is not None
 
     def fileno(self) -> int:
         """Return what becomes readable."""
@@ -61,7 +62,7 @@ class Lookup:
         """
         if self._error is not None:
             raise self._error
-        return self._addresses or []
+        return self._addresses
 
     def close(self) -> None:
         """Give up; the thread ends by itself."""

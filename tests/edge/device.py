@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""A program for a Python that has TLS-PSK: logs in with each secret given, and prints what came.
+"""A device as a program, for a Python that is not the tests' own: connects, reports, and tells.
 
-    python pskdevice.py PORT DEVICE_NAME SECRET_FILE TRANSPORT
+    python device.py SETTINGS       the keys of [cloud] as JSON; secrets are in files
 
-The first line has the events as JSON; the exit status is 0 also where it was refused.
+Prints one line of JSON: whether the report was acknowledged, or the reasons why there is no link.
 """
 
 import json
@@ -18,23 +18,20 @@ from updater.edge.mqtt import MqttLink
 from updater.edge.secret import CredentialSource
 
 
-def main(port: str, device_name: str, secret_file: str, transport: str) -> None:
+def main(text: str) -> None:
     """Connect, report, and tell."""
-    settings = CloudConfig(
-        host="127.0.0.1", port=int(port), product_id="P", device_name=device_name, auth="psk",
-        secret_file=secret_file, transport=transport,
-    )  # fmt: skip
+    settings = CloudConfig(**json.loads(text))
     clock = Clock()
     with closing(MqttLink(settings, CredentialSource(settings), clock)) as link:
         it = Driver(link, clock)
         while not it.seen:
             it.step(0.5)
-        said: list[object] = []
+        is_acknowledged = False
         if it.seen == [Connected()]:
             token = link.publish(b"a report", 1)
-            said = [it.until(Acknowledged) == Acknowledged(token)]
+            is_acknowledged = it.until(Acknowledged) == Acknowledged(token)
         reasons = [each.reason for each in it.seen if isinstance(each, Disconnected)]
-    sys.stdout.write(json.dumps({"said": said, "reasons": reasons}) + "\n")
+    sys.stdout.write(json.dumps({"acknowledged": is_acknowledged, "reasons": reasons}) + "\n")
 
 
 if __name__ == "__main__":
