@@ -28,6 +28,7 @@ OUTSIDE = {
     "lookup": "name servers",
     "tls": "certificates, keys",
     "stream": "one connected socket",
+    "websocketstream": "the same in frames",
     "pipeline": "native/: libcurl, libcrypto, slot",
     "envstore": "U-Boot's environment",
     "envmedia": "block, file, MTD",

@@ -25,7 +25,8 @@ FAMILIES = {  # one outside thing in several files
     "envstore": {"envmedia"},
     "mqtt": {"dial", "mqttclient", "stream", "tls"},
     "mqttclient": {"stream", "tls"},
-    "dial": {"lookup", "stream", "tls"},
+    "dial": {"lookup", "stream", "tls", "websocketstream"},
+    "websocketstream": {"stream", "tls"},
     "stream": {"tls"},
 }
 

@@ -40,7 +40,7 @@ def test_pauses_double_from_the_floor_to_the_limit() -> None:
 def test_no_history_brings_it_out_of_its_bounds(
     history: list[tuple[float, bool, float, bool]],
 ) -> None:
-    """Whatever has happened: 5 s after the last attempt at the least, 120 s from now at most."""
+    """5 s after the last attempt at the least (PROTOCOL.md, 2.1), 120 s from now at most."""
     chance = random.Random(1)
     backoff = Backoff(0.0, chance.uniform)
     for dialled_s, is_success, lasted_s, is_ended_by_broker in history:

@@ -192,5 +192,5 @@ def test_any_text_is_answered(text: str) -> None:
     ],
 )
 def test_each_transport_has_its_port(more: str, port: int) -> None:
-    """A port that nobody has named is the one that the cloud has for it."""
+    """A port that nobody has named is the one that the cloud has for it (PROTOCOL.md, 2.1)."""
     assert parse_config(CONFIG + more, "updater.toml").cloud.broker_port == port

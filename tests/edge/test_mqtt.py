@@ -6,14 +6,16 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
-from linkdriver import REPORT, UPDATE, Driver, dialled, driver, handshake
+from linkdriver import REPORT, UPDATE, Clock, Driver, dialled, driver, handshake
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from sim.broker import (
     CONNACK,
+    CONNECT,
     DISCONNECT,
     PINGREQ,
     PINGRESP,
@@ -26,8 +28,11 @@ from sim.broker import (
     suback,
 )
 
+from updater.core.config import CloudConfig
 from updater.core.link import Acknowledged, Connected, Disconnected, Received
 from updater.edge import mqtt
+from updater.edge.mqtt import MqttLink
+from updater.edge.secret import CredentialSource
 
 
 @contextmanager
@@ -116,6 +121,31 @@ def test_the_subscription_is_proven_before_connected(raw: RawBroker) -> None:
         assert (kind, body[2:]) == (SUBSCRIBE, b"\0\x0f" + UPDATE.encode() + b"\1")
         raw.say(suback(body))
         assert link.step() == [Connected()]
+
+
+@pytest.mark.parametrize(
+    ("auth", "flags"),
+    [("tencent", 0xC2), ("certificate", 0x82), ("psk", 0x82), ("password", 0xC2), ("none", 0x02)],
+)
+def test_connect_says_what_each_login_needs(
+    raw: RawBroker, tmp_path: Path, auth: str, flags: int
+) -> None:
+    """Clean session, no will, and no password with certificate or PSK (PROTOCOL.md, 2.1-2.4)."""
+    secret = tmp_path / "secret"
+    secret.write_text("AAECAwQFBgcICQoLDA0ODw==")
+    secret.chmod(0o600)
+    settings = CloudConfig(
+        host="127.0.0.1", port=raw.port, product_id="P", device_name="D", allow_plaintext=True,
+        auth=auth, secret_file=str(secret), password_file=str(secret), username="u",
+        keep_alive_s=300,
+    )  # fmt: skip
+    clock = Clock()
+    with closing(MqttLink(settings, CredentialSource(settings), clock)) as link:
+        dialled(raw, Driver(link, clock))
+        kind, body = raw.hear()
+    assert (kind, body[:14]) == (CONNECT, b"\0\4MQTT\4" + bytes([flags]) + b"\1\x2c\0\2PD")
+    assert (b";12010126;" in body) == (auth in {"tencent", "certificate", "psk"})
+    assert (b";hmacsha256" in body) == (auth == "tencent")
 
 
 def test_goodbye_is_said(raw: RawBroker) -> None:

@@ -125,7 +125,7 @@ def turn(links: list[Driver], spans_s: list[list[float]]) -> None:
 
 
 def test_two_devices_with_one_client_id_are_told_and_do_not_fight_for_ever() -> None:
-    """Mosquitto ends the older connection: both find out, and from then on each waits a minute."""
+    """The broker ends the older connection (PROTOCOL.md, 2.1): both find out, and wait a minute."""
     with broker() as port, driver(port) as one, driver(port) as other:
         links, spans_s = [one, other], [[], []]
         while one.clock.now_s < 1000 + 1800:

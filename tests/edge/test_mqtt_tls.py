@@ -255,7 +255,7 @@ def test_a_tcp_handshake_has_a_limit() -> None:
 def test_a_device_certificate_lets_the_device_in(
     ports: dict[str, int], folder: Path, files: dict[str, str], auth: str
 ) -> None:
-    """A broker that takes the certificate for the user lets us in, key beside it or within it."""
+    """The certificate is the user, the key beside it or within it (PROTOCOL.md, 2.3)."""
     with secure(ports["wants-certificate"], folder, auth=auth, **files) as link:
         link.until(Connected)
 

@@ -16,12 +16,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from errno import EALREADY, EINPROGRESS, EISCONN, ETIMEDOUT
 
-from updater.core import refusals, websocket
+from updater.core import refusals
 from updater.core.config import CloudConfig
 from updater.core.errors import LinkError
 from updater.edge import tls
 from updater.edge.lookup import Address, Lookup, resolve
-from updater.edge.stream import Stream, WebSocketStream
+from updater.edge.stream import Stream
 
 LOOKUP_TIMEOUT_S = 60.0  # a resolver of three servers gives up after 30 s
 CONNECT_TIMEOUT_S = 10.0  # for each address
@@ -166,6 +166,10 @@ class Dialler:
             raise LinkError(f"TLS: no broker can be called {host!r}: {error}") from error
 
     def _upgraded(self, sock: socket.socket) -> Generator[Wait, None, Stream]:
+        # Both cost memory that only this transport should pay for.
+        from updater.core import websocket  # noqa: PLC0415
+        from updater.edge.websocketstream import WebSocketStream  # noqa: PLC0415
+
         settings, until_s = self._settings, self._monotonic_s() + HANDSHAKE_TIMEOUT_S
         key = base64.b64encode(os.urandom(16)).decode("ascii")
         is_tls = isinstance(sock, ssl.SSLSocket)
