@@ -122,6 +122,7 @@ def main() -> None:
             found[name] = case(server, raw)
     server.addresses = []
     found["no name"] = reason("broker.test")
+    found["idna"] = "encodings.idna" in sys.modules
     found["no host"] = [reason(host) for host in ("x" * 64 + ".test", "", ".", "a\0b", "ü" * 70)]
     server.addresses = None
     with driver(1883, host="other.test") as it:

@@ -94,3 +94,8 @@ def test_a_host_that_can_be_none_is_a_reason_like_any_other(found: dict[str, Any
     assert len(found["no host"]) == 5
     for reason in found["no host"]:
         assert reason.startswith("cannot connect to ")
+
+
+def test_a_plain_name_costs_no_idna(found: dict[str, Any]) -> None:
+    """What Python imports for names beyond ASCII, 300 KiB, stays out until such a name comes."""
+    assert found["idna"] is False

@@ -20,7 +20,7 @@ from updater.core import refusals
 from updater.core.config import CloudConfig
 from updater.core.errors import LinkError
 from updater.edge import tls
-from updater.edge.lookup import Address, Lookup, resolve
+from updater.edge.lookup import Address, Lookup, plain, resolve
 from updater.edge.stream import Stream
 
 LOOKUP_TIMEOUT_S = 60.0  # a resolver of three servers gives up after 30 s
@@ -149,7 +149,9 @@ class Dialler:
         host, until_s = self._settings.host, self._monotonic_s() + HANDSHAKE_TIMEOUT_S
         late = f"TLS: the broker does not answer within {HANDSHAKE_TIMEOUT_S:g} s"
         try:
-            secure = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+            secure = context.wrap_socket(
+                sock, server_hostname=plain(host), do_handshake_on_connect=False
+            )
             stack.callback(secure.close)
             while True:
                 try:
