@@ -57,8 +57,8 @@ def stalled(server: NameServer, raw: RawBroker) -> dict[str, Any]:
     longest_s, turns = 0.0, 0
     with driver(raw.port, host="broker.test") as it:
         link, began_s = it.link, time.monotonic()
-        while it.clock.now_s < 1000 + 8 and not raw_is_called(raw):
-            if time.monotonic() - began_s > 1:
+        while it.clock.now_s < 1000 + 20 and not raw_is_called(raw):
+            if time.monotonic() - began_s > 1.5:
                 server.addresses = ["127.0.0.2", "127.0.0.1"]  # nobody listens at the first
             it.clock.now_s = 1000 + time.monotonic() - began_s
             poll = select.poll()
