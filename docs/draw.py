@@ -23,6 +23,12 @@ FILL = {"outside": "#f1f5f9", "edge": "#d9f0e6", "agent": "#fde8c8", "core": "#d
 
 OUTSIDE = {
     "mqtt": "MQTT broker",
+    "mqttclient": "one connection, by paho",
+    "dial": "name, TCP, TLS, WebSocket",
+    "lookup": "name servers",
+    "tls": "certificates, keys",
+    "stream": "one connected socket",
+    "websocketstream": "the same in frames",
     "pipeline": "native/: libcurl, libcrypto, slot",
     "envstore": "U-Boot's environment",
     "envmedia": "block, file, MTD",

@@ -180,7 +180,7 @@ BROKEN = {
     "unknown table": ("[cloud]\n", "[clout]\n", "unknown key clout; did you mean cloud?"),
     "no TOML": ("[cloud]\n", "[cloud\n", "updater.toml: "),
     "wrong type": ("port = 1", 'port = "1"', "cloud.port must be a int, is '1'"),
-    "out of bounds": ("port = 1", "port = 0", "cloud.port must be from 1 to 65535, is 0"),
+    "out of bounds": ("port = 1", "port = -1", "cloud.port must be from 0 to 65535, is -1"),
     "missing key": ('host = "127.0.0.1"', "", "cloud.host is missing: host name of the MQTT"),
 }  # fmt: skip
 

@@ -33,7 +33,7 @@ partlabel = "rootfs-b"
 def test_defaults_are_safe() -> None:
     """TLS and read-back are on unless somebody says otherwise."""
     config = parse_config(CONFIG, "updater.toml")
-    assert config.cloud.port == 8883
+    assert config.cloud.broker_port == 8883
     assert not config.cloud.allow_plaintext
     assert not config.download.allow_plaintext
     assert config.download.read_back
@@ -86,10 +86,19 @@ def test_a_bound_itself_is_allowed_and_no_more(
         ("[cloud]\nhost = 'h'", "cloud.product_id is missing: product id"),
         (CONFIG + "prot = 1883", "unknown key cloud.prot; did you mean port?"),
         (CONFIG + "zzzzzz = 1", "unknown key cloud.zzzzzz; known are host"),
-        (CONFIG + "port = 70000", "cloud.port must be from 1 to 65535, is 70000"),
+        (CONFIG + "port = 70000", "cloud.port must be from 0 to 65535, is 70000"),
+        (CONFIG + "auth = 'certificate'", "auth = certificate needs cloud.client_cert_file"),
+        (CONFIG + "client_key_file = '/k'", "cloud.client_key_file needs cloud.client_cert_file"),
+        (CONFIG + "auth = 'psk'\nclient_cert_file = '/c'", "exclude each other"),
+        (CONFIG + "auth = 'psk'\nallow_plaintext = true", "cloud.auth = psk need TLS"),
+        (CONFIG + "client_cert_file = '/c'\nallow_plaintext = true", "client_cert_file and"),
+        (CONFIG + "websocket_path = 'mqtt'", "must begin with a slash and be printable"),
+        (CONFIG + "websocket_path = '/a b'", "ASCII without spaces, is '/a b'"),
+        (CONFIG + 'websocket_path = "/\\r\\nHost: evil"', "ASCII without spaces, is"),
+        (CONFIG + "transport = 'udp'", "cloud.transport must be one of tcp, websocket"),
         (CONFIG + "port = '1883'", "cloud.port must be a int, is '1883'"),
         (CONFIG + "port = true", "cloud.port must be a int, is True"),
-        (CONFIG + "auth = 'magic'", "cloud.auth must be one of tencent, password, none"),
+        (CONFIG + "auth = 'magic'", "cloud.auth must be one of tencent, certificate, psk"),
         (CONFIG + "[health]\ncommand = 1", "health.command must be a list, is 1"),
         (CONFIG + "[health]\ncommand = [1]", "health.command must be a table, is 1"),
         (CONFIG + "[[health.command]]\nname = 'x'", "health.command.argv is missing"),
@@ -170,3 +179,18 @@ def test_any_text_is_answered(text: str) -> None:
     for parse in (parse_config, parse_board):
         with pytest.raises(ConfigError):
             parse(text, "file")
+
+
+@pytest.mark.parametrize(
+    ("more", "port"),
+    [
+        ("", 8883),
+        ("allow_plaintext = true", 1883),
+        ("transport = 'websocket'", 443),
+        ("transport = 'websocket'\nallow_plaintext = true", 80),
+        ("transport = 'websocket'\nport = 8084", 8084),
+    ],
+)
+def test_each_transport_has_its_port(more: str, port: int) -> None:
+    """A port that nobody has named is the one that the cloud has for it (PROTOCOL.md, 2.1)."""
+    assert parse_config(CONFIG + more, "updater.toml").cloud.broker_port == port

@@ -3,7 +3,7 @@
 
 import pytest
 
-from updater.core.credentials import NO_CLOCK_EXPIRY_S, sign, topics
+from updater.core.credentials import NO_CLOCK_EXPIRY_S, place, sign, topics
 from updater.core.errors import ConfigError
 
 SECRET = "AAECAwQFBgcICQoLDA0ODw=="
@@ -57,3 +57,16 @@ def test_topics() -> None:
     """One to publish on, one to subscribe to."""
     made = topics("P", "D")
     assert (made.report, made.update) == ("$ota/report/P/D", "$ota/update/P/D")
+
+
+@pytest.mark.parametrize(
+    ("path", "where"),
+    [("/etc/secret", "/etc/secret"), ("./secret", "./secret"), ("", ""), ("key", "/run/it/key")],
+)
+def test_a_name_without_a_slash_is_a_systemd_credential(path: str, where: str) -> None:
+    """A path stays as it is, and so does none at all."""
+    assert place(path, "/run/it") == where
+    if path != where:
+        for none in (None, ""):
+            with pytest.raises(ConfigError, match="key has no slash, so it is a systemd cred"):
+                place(path, none)

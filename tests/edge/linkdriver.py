@@ -66,6 +66,14 @@ class Driver:
                     return event
         raise AssertionError(f"no {kind.__name__}, but {self.seen}")
 
+    def take(self, kind: type[E], count: int) -> list[E]:
+        """Drive until there are *count* events of *kind*, and return all there ever were."""
+        deadline_s = time.monotonic() + _PATIENCE_S
+        while len(found := [event for event in self.seen if isinstance(event, kind)]) < count:
+            assert time.monotonic() < deadline_s, f"{len(found)} of {count} {kind.__name__}"
+            self.step(0.5)
+        return found
+
     def due(self) -> list[LinkEvent]:
         """Let time pass to the next deadline, and let the link work."""
         self.clock.now_s = max(self.clock.now_s, self.link.next_deadline_s())
@@ -84,10 +92,16 @@ def driver(port: int, **more: Any) -> Iterator[Driver]:
         yield Driver(link, clock)
 
 
-def handshake(raw: RawBroker, link: Driver) -> None:
-    """Bring *link* up at *raw*."""
+def dialled(raw: RawBroker, link: Driver) -> None:
+    """Bring *link* to *raw* by TCP."""
+    assert not link.step()
     assert not link.step()
     raw.accept()
+
+
+def handshake(raw: RawBroker, link: Driver) -> None:
+    """Bring *link* up at *raw*."""
+    dialled(raw, link)
     assert raw.hear()[0] == CONNECT
     raw.say(CONNACK)
     link.step()

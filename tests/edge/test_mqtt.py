@@ -6,14 +6,16 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
-from linkdriver import REPORT, UPDATE, Driver, driver, handshake
+from linkdriver import REPORT, UPDATE, Clock, Driver, dialled, driver, handshake
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from sim.broker import (
     CONNACK,
+    CONNECT,
     DISCONNECT,
     PINGREQ,
     PINGRESP,
@@ -26,8 +28,11 @@ from sim.broker import (
     suback,
 )
 
+from updater.core.config import CloudConfig
 from updater.core.link import Acknowledged, Connected, Disconnected, Received
 from updater.edge import mqtt
+from updater.edge.mqtt import MqttLink
+from updater.edge.secret import CredentialSource
 
 
 @contextmanager
@@ -106,8 +111,7 @@ def test_hostile_payloads_pass_as_bytes(port: int) -> None:
 def test_the_subscription_is_proven_before_connected(raw: RawBroker) -> None:
     """CONNACK alone is not enough: messages flow from SUBACK on."""
     with driver(raw.port) as link:
-        assert not link.step()
-        raw.accept()
+        dialled(raw, link)
         raw.hear()
         raw.say(CONNACK)
         assert not link.step()
@@ -117,6 +121,31 @@ def test_the_subscription_is_proven_before_connected(raw: RawBroker) -> None:
         assert (kind, body[2:]) == (SUBSCRIBE, b"\0\x0f" + UPDATE.encode() + b"\1")
         raw.say(suback(body))
         assert link.step() == [Connected()]
+
+
+@pytest.mark.parametrize(
+    ("auth", "flags"),
+    [("tencent", 0xC2), ("certificate", 0x82), ("psk", 0x82), ("password", 0xC2), ("none", 0x02)],
+)
+def test_connect_says_what_each_login_needs(
+    raw: RawBroker, tmp_path: Path, auth: str, flags: int
+) -> None:
+    """Clean session, no will, and no password with certificate or PSK (PROTOCOL.md, 2.1-2.4)."""
+    secret = tmp_path / "secret"
+    secret.write_text("AAECAwQFBgcICQoLDA0ODw==")
+    secret.chmod(0o600)
+    settings = CloudConfig(
+        host="127.0.0.1", port=raw.port, product_id="P", device_name="D", allow_plaintext=True,
+        auth=auth, secret_file=str(secret), password_file=str(secret), username="u",
+        keep_alive_s=300,
+    )  # fmt: skip
+    clock = Clock()
+    with closing(MqttLink(settings, CredentialSource(settings), clock)) as link:
+        dialled(raw, Driver(link, clock))
+        kind, body = raw.hear()
+    assert (kind, body[:14]) == (CONNECT, b"\0\4MQTT\4" + bytes([flags]) + b"\1\x2c\0\2PD")
+    assert (b";12010126;" in body) == (auth in {"tencent", "certificate", "psk"})
+    assert (b";hmacsha256" in body) == (auth == "tencent")
 
 
 def test_goodbye_is_said(raw: RawBroker) -> None:
@@ -144,19 +173,20 @@ def test_the_link_comes_back_by_itself() -> None:
 
 
 def test_attempts_are_spread_and_grow_rarer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The longest pause doubles from 5 s to 120 s, and each is drawn from zero to that."""
+    """The first is made at once, and each later pause is drawn anew, from 5 s to twice the last."""
     drawn: list[tuple[float, float]] = []
-    monkeypatch.setattr(
-        mqtt.random, "uniform", lambda low, high: drawn.append((low, high)) or high
-    )
+    monkeypatch.setattr(mqtt.random, "uniform", lambda low, high: drawn.append((low, high)) or high)
     with driver(free_port()) as link:
         times = []
-        for _ in range(8):
-            assert "cannot connect to 127.0.0.1" in link.until(Disconnected).reason
+        for _ in range(7):
+            assert "nobody listens there: check cloud.port" in link.until(Disconnected).reason
             times.append(link.clock.now_s)
-    assert drawn == [(0.0, each) for each in (5, 10, 20, 40, 80, 120, 120, 120)]
-    pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
-    assert pauses == [high for _low, high in drawn[:-1]]
+    assert times[0] == 1000
+    pauses = [(low - now, high - now) for now, (low, high) in zip(times, drawn, strict=True)]
+    assert pauses == [(5, each) for each in (10, 20, 40, 80, 120, 120, 120)]
+    assert [later - earlier for earlier, later in itertools.pairwise(times)] == [
+        high for _low, high in pauses[:-1]
+    ]
 
 
 def test_nothing_of_an_old_connection_is_sent_again(raw: RawBroker) -> None:
@@ -192,8 +222,7 @@ def test_a_loss_while_publishing_is_told_in_the_next_turn(raw: RawBroker) -> Non
 def test_a_broker_that_never_answers_is_given_up(raw: RawBroker, is_subscribing: bool) -> None:
     """TCP alone, or CONNACK alone, is no link: after 20 s the next attempt follows."""
     with driver(raw.port) as link:
-        assert not link.step()
-        raw.accept()
+        dialled(raw, link)
         if is_subscribing:
             raw.say(CONNACK)
             link.step()

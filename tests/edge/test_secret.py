@@ -131,3 +131,49 @@ def test_credentials_show_no_password(file: Path) -> None:
     signed = source(secret_file=str(file))()
     assert signed.password is not None
     assert signed.password.split(";")[0] not in repr(signed)
+
+
+def test_a_certificate_needs_no_secret_and_a_psk_is_one(file: Path) -> None:
+    """Both log in with the cloud's form of user name and no password; the key shows nowhere."""
+    for auth, psk in (("certificate", None), ("psk", b"very secret key!")):
+        made = source(auth=auth, secret_file=str(file) if psk else "/no/such/file")()
+        assert made.username is not None
+        assert re.fullmatch(r"PRODUCT001board-1;12010126;[A-Za-z0-9]{5};\d+", made.username)
+        assert (made.client_id, made.password, made.psk) == ("PRODUCT001board-1", None, psk)
+        assert "very secret" not in repr(made) + str(made)
+
+
+@pytest.mark.parametrize(("lifetime_s", "expiry"), [(60, 60), (0, None), (31_536_000, 31_536_000)])
+def test_the_signature_lives_as_long_as_configured(
+    file: Path, lifetime_s: int, expiry: int | None
+) -> None:
+    """Seconds from now, or for ever where the clock cannot be trusted (PROTOCOL.md, pitfall 26)."""
+    username = source(secret_file=str(file), signature_lifetime_s=lifetime_s)().username
+    assert username is not None
+    expires_s = int(username.rsplit(";", 1)[1])
+    if expiry is None:
+        assert expires_s == 2147483647
+    else:
+        assert abs(expires_s - time.time() - expiry) < 10
+
+
+def test_no_signature_outlives_the_clouds_time(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock near the end of 32 bits yields the last second that the cloud knows."""
+    monkeypatch.setattr(time, "time", lambda: 2147483000.0)
+    username = source(secret_file=str(file))().username
+    assert username is not None
+    assert username.endswith(";2147483647")
+
+
+def test_a_secret_may_be_a_systemd_credential(
+    file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A name without a slash is looked for where systemd put it, whose modes are its own affair."""
+    make = source(auth="password", username="u", password_file=file.name)
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    with pytest.raises(ConfigError, match="systemd credential, and the service was given none"):
+        make()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(file.parent))
+    file.chmod(0o440)
+    assert make().password == SECRET
+    assert not caplog.records

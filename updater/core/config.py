@@ -1,26 +1,28 @@
 # SPDX-License-Identifier: MIT
 """Configuration: TOML text in, frozen dataclasses out.
 
-One row per setting: its name and unit, default, bounds and help stand together in the field. A key
-that nobody knows is an error that names the nearest known one, never ignored; a value out of its
-bounds says what is allowed.
+One row per setting: its name and unit, default, bounds and help stand together in the field;
+``rows`` reads a file into them. What no single row can judge is judged here.
 """
 
-import dataclasses
 import re
-import tomllib
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
 
 from updater.core.errors import ConfigError
 from updater.core.gateway import GATEWAY_URL, parse_gateway
-
-T = TypeVar("T")
+from updater.core.rows import parse
+from updater.core.rows import row as _row
 
 _ALIGNMENT_BYTES = 4096  # of what goes past the page cache
 _RING_LIMIT_BYTES = 1 << 30
 _LEAST_BANDWIDTH_BYTES_PER_S = 1024  # below it, a slow link could not be told from a dead one
+
+_PORTS = {
+    ("tcp", False): 8883,
+    ("tcp", True): 1883,
+    ("websocket", False): 443,
+    ("websocket", True): 80,
+}
 
 IO_PRIORITIES = ("normal", *map(str, range(8)), "idle")
 
@@ -28,31 +30,42 @@ LINK_CHECK = "link"  # the health check that is no command
 _BOOTNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # safe in hush and on the command line
 
 
-def _row(
-    text: str,
-    default: Any = MISSING,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[str, ...] = (),
-) -> Any:
-    """Return one setting: help, default (none: required), bounds or choices."""
-    metadata = {"help": text, "low": low, "high": high, "choices": choices}
-    if isinstance(default, (tuple, list)):
-        return field(default_factory=lambda: tuple(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudConfig:
     """``[cloud]``: which broker, and who we are there."""
 
-    host: str = _row("host name of the MQTT broker")
-    port: int = _row("its TCP port", 8883, low=1, high=65535)
+    host: str = _row(
+        "host name of the MQTT broker; Tencent's: the product id and "
+        "`.iotcloud.tencentdevices.com` (China), `.us-east.iotcloud.tencentdevices.com`, "
+        "`.europe.iothub.tencentdevices.com`, `.ap-bangkok.iothub.tencentdevices.com`, or by "
+        "websocket `.ap-guangzhou.iothub.tencentdevices.com`"
+    )
+    port: int = _row(
+        "its TCP port; 0: 8883, without TLS 1883, by websocket 443, without TLS 80",
+        0,
+        low=0,
+        high=65535,
+    )
+    transport: str = _row(
+        "what carries MQTT; websocket (wss, or ws without TLS) passes where only the web does",
+        "tcp",
+        choices=("tcp", "websocket"),
+    )
+    websocket_path: str = _row("path of the broker's websocket", "/mqtt")
     product_id: str = _row("product id, from the cloud's console")
     device_name: str = _row("device name within the product")
-    auth: str = _row("how to log in", "tencent", choices=("tencent", "password", "none"))
-    secret_file: str = _row("file with the device secret (auth = tencent)", "")
+    auth: str = _row(
+        "how to log in: `tencent` signs with the device secret, `certificate` shows a device "
+        "certificate and `psk` keys TLS with the device secret (Python 3.13), both with the "
+        "cloud's form of user name and no password; `password` and `none` are for other brokers",
+        "tencent",
+        choices=("tencent", "certificate", "psk", "password", "none"),
+    )
+    secret_file: str = _row(
+        "file with the device secret (auth = tencent or psk); a name without a slash is that of a "
+        "systemd credential, here and in the other files of secrets",
+        "",
+    )
     product_secret_file: str = _row(
         "file with the product secret: a device without its own registers and gets it", ""
     )
@@ -60,12 +73,27 @@ class CloudConfig:
     registration_ca_file: str = _row("PEM bundle for that instead of the system's CAs", "")
     username: str = _row("user name (auth = password)", "")
     password_file: str = _row("file with the password (auth = password)", "")
+    client_cert_file: str = _row(
+        "PEM with the device certificate and its chain, for any auth but psk", ""
+    )
+    client_key_file: str = _row("PEM with its key; empty: it is in the same file", "")
     hmac: str = _row("digest of the signature", "sha256", choices=("sha256", "sha1"))
     sdkappid: str = _row("application id in the user name", "12010126")
-    keep_alive_s: int = _row("MQTT keep-alive, seconds", 120, low=5, high=900)
+    signature_lifetime_s: int = _row(
+        "seconds until a user name expires; 0: never, for devices whose clock cannot be trusted",
+        3600,
+        low=0,
+        high=31536000,
+    )
+    keep_alive_s: int = _row("MQTT keep-alive, seconds; Tencent: 60 to 850", 120, low=5, high=900)
     allow_plaintext: bool = _row("connect without TLS", default=False)
     ca_file: str = _row("PEM bundle instead of the system's CAs", "")
     fw_type: str = _row("kind of firmware that this device takes; empty: any", "")
+
+    @property
+    def broker_port(self) -> int:
+        """The port in use."""
+        return self.port or _PORTS[self.transport, self.allow_plaintext]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +242,7 @@ def parse_config(text: str, path: str) -> Config:
         ConfigError: The text is no TOML, a key or value is wrong, or a command cannot be told apart
             or run.
     """
-    config = _build(Config, _toml(text, path), path, "")
+    config = parse(Config, text, path)
     names = [command.name for command in config.health.command]
     if len({LINK_CHECK, *names}) <= len(names):
         raise ConfigError(
@@ -223,6 +251,7 @@ def parse_config(text: str, path: str) -> Config:
         )
     if not all((config.state.reboot_command, *(each.argv for each in config.health.command))):
         raise ConfigError(f"{path}: health.command.argv or state.reboot_command is empty")
+    _check_cloud(config.cloud, path)
     _check_download(config.download, path)
     if config.cloud.product_secret_file:
         _check_registration(config.cloud, path)
@@ -243,6 +272,27 @@ def _check_registration(cloud: CloudConfig, path: str) -> None:
     if not gateway.is_tls and not cloud.allow_plaintext:
         raise ConfigError(
             f"{path}: cloud.registration_url must be https, or needs cloud.allow_plaintext"
+        )
+
+
+def _check_cloud(cloud: CloudConfig, path: str) -> None:
+    """Refuse what each row allows and no broker could mean."""
+    has_certificate = bool(cloud.client_cert_file)
+    if cloud.client_key_file and not has_certificate:
+        raise ConfigError(f"{path}: cloud.client_key_file needs cloud.client_cert_file")
+    if cloud.auth == "certificate" and not has_certificate:
+        raise ConfigError(f"{path}: cloud.auth = certificate needs cloud.client_cert_file")
+    if cloud.auth == "psk" and has_certificate:
+        raise ConfigError(f"{path}: cloud.auth = psk and cloud.client_cert_file exclude each other")
+    if cloud.allow_plaintext and (has_certificate or cloud.auth == "psk"):
+        raise ConfigError(
+            f"{path}: cloud.client_cert_file and cloud.auth = psk need TLS: "
+            "cloud.allow_plaintext must be false"
+        )
+    if not re.fullmatch(r"/[!-~]*", cloud.websocket_path):
+        raise ConfigError(
+            f"{path}: cloud.websocket_path must begin with a slash and be printable ASCII without "
+            f"spaces, is {cloud.websocket_path!r}"
         )
 
 
@@ -269,7 +319,7 @@ def parse_board(text: str, path: str) -> Board:
     Raises:
         ConfigError: The text is no TOML, a key or value is wrong, or the slot table makes no sense.
     """
-    board = _build(Board, _toml(text, path), path, "")
+    board = parse(Board, text, path)
     names = [slot.bootname for slot in board.slot]
     if len(set(names)) != 2 or len(names) != 2:  # noqa: PLR2004 - a pair
         raise ConfigError(f"{path}: the slot table needs two slots of different names, has {names}")
@@ -286,61 +336,3 @@ def parse_board(text: str, path: str) -> Board:
                 "ubi_volume"
             )
     return board
-
-
-def _toml(text: str, path: str) -> Mapping[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # tomllib's own is a ValueError
-        raise ConfigError(f"{path}: {error}") from error
-
-
-def _build(kind: type[T], table: Mapping[str, Any], path: str, where: str) -> T:
-    """Return a *kind* made from *table*, which stands at *where* in the file."""
-    fields = {row.name: row for row in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    for key in table:
-        if key not in fields:
-            raise ConfigError(f"{path}: unknown key {where}{key}{_nearest(key, list(fields))}")
-    hints = get_type_hints(kind)
-    values = {}
-    for key, row in fields.items():
-        if key in table:
-            values[key] = _value(hints[key], table[key], row, path, f"{where}{key}")
-        elif row.default is MISSING and row.default_factory is MISSING:
-            raise ConfigError(f"{path}: {where}{key} is missing: {row.metadata['help']}")
-    return kind(**values)
-
-
-def _nearest(key: str, known: list[str]) -> str:
-    """Return a hint at the key that was perhaps meant."""
-    import difflib  # noqa: PLC0415 - costs memory that only a mistake should pay for
-
-    close = difflib.get_close_matches(key, known, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
-
-
-def _value(kind: Any, value: Any, row: "dataclasses.Field[Any]", path: str, where: str) -> Any:
-    """Return *value* as *kind*, within its bounds."""
-    if get_origin(kind) is tuple:
-        item = get_args(kind)[0]
-        if not isinstance(value, list):
-            raise ConfigError(f"{path}: {where} must be a list, is {value!r}")
-        return tuple(_value(item, each, row, path, where) for each in value)
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise ConfigError(f"{path}: {where} must be a table, is {value!r}")
-        return _build(kind, value, path, f"{where}.")  # type: ignore[arg-type]
-    if kind is float and type(value) is int:
-        return float(_bounded(value, row.metadata, path, where))
-    if type(value) is not kind:
-        raise ConfigError(f"{path}: {where} must be a {kind.__name__}, is {value!r}")
-    return _bounded(value, row.metadata, path, where)
-
-
-def _bounded(value: Any, bounds: Mapping[str, Any], path: str, where: str) -> Any:
-    low, high, choices = bounds["low"], bounds["high"], bounds["choices"]
-    if choices and value not in choices:
-        raise ConfigError(f"{path}: {where} must be one of {', '.join(choices)}, is {value!r}")
-    if low is not None and not low <= value <= high:
-        raise ConfigError(f"{path}: {where} must be from {low} to {high}, is {value!r}")
-    return value

@@ -18,11 +18,12 @@ NO_CLOCK_EXPIRY_S = 2147483647
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What CONNECT carries; the password is kept out of the representation."""
+    """What CONNECT carries, and TLS-PSK's key; secrets are kept out of the representation."""
 
     client_id: str
     username: str | None
     password: str | None = field(repr=False)
+    psk: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +66,48 @@ def sign(  # noqa: PLR0913 - the parts of the user name
     Raises:
         ConfigError: The secret is empty or no base64.
     """
+    key = decode(secret)
+    client_id = product_id + device_name
+    username = user_name(client_id, sdkappid=sdkappid, connid=connid, expiry_s=expiry_s)
+    token = hmac.new(key, username.encode("utf-8"), _DIGESTS[digest]).hexdigest()
+    return Credentials(client_id, username, f"{token};hmac{digest}")
+
+
+def user_name(client_id: str, *, sdkappid: str, connid: str, expiry_s: int) -> str:
+    """Return the cloud's form of a user name, which is all that a certificate or a PSK needs."""
+    return f"{client_id};{sdkappid};{connid};{expiry_s}"
+
+
+def decode(secret: str) -> bytes:
+    """Return the key that the device secret stands for.
+
+    Raises:
+        ConfigError: The secret is empty or no base64.
+    """
     try:
         key = base64.b64decode(secret.strip(), validate=True)
     except ValueError:  # binascii's error is one
         key = b""
     if not key:
         raise ConfigError("the device secret is empty or not base64 text")
-    client_id = product_id + device_name
-    username = f"{client_id};{sdkappid};{connid};{expiry_s}"
-    token = hmac.new(key, username.encode("utf-8"), _DIGESTS[digest]).hexdigest()
-    return Credentials(client_id, username, f"{token};hmac{digest}")
+    return key
+
+
+def place(path: str, directory: str | None) -> str:
+    """Return where a file is: a name without a slash is that of a systemd credential.
+
+    Args:
+        path: As configured; may be empty.
+        directory: That of the service's credentials, if it has one.
+
+    Raises:
+        ConfigError: The service has no credentials.
+    """
+    if not path or "/" in path:
+        return path
+    if not directory:
+        raise ConfigError(
+            f"{path} has no slash, so it is a systemd credential, and the service was given none: "
+            "write a path, or use LoadCredential="
+        )
+    return f"{directory}/{path}"

@@ -178,9 +178,17 @@ class JournalError(UpdaterError):
 
 
 class LinkError(UpdaterError):
-    """The MQTT broker refuses, or cannot be reached; or the cloud does not register the device."""
+    """The MQTT broker refuses, or cannot be reached; or the cloud does not register the device.
+
+    Attributes:
+        is_clock_suspect: True if a device's clock that is wrong would explain it.
+    """
 
     exit_code = 21
+
+    def __init__(self, message: str, *, is_clock_suspect: bool = False) -> None:
+        super().__init__(message)
+        self.is_clock_suspect = is_clock_suspect
 
 
 class OfferError(UpdaterError):

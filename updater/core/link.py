@@ -42,16 +42,16 @@ class Link(Protocol):
     """The MQTT session, driven by the agent's own selector; reconnects with back-off by itself."""
 
     def fileno(self) -> int | None:
-        """Return the socket to watch, or None while there is none; may change at any call."""
+        """Return the descriptor to watch, or None while there is none; may change at any call."""
 
     def wants_write(self) -> bool:
-        """Tell whether the socket should be watched for writing."""
+        """Tell whether it should be watched for writing."""
 
     def next_deadline_s(self) -> float:
         """Return the monotonic time at which ``pump`` must be called though nothing is readable."""
 
     def pump(self, *, readable: bool, writable: bool) -> Iterable[LinkEvent]:
-        """Do what is due now, and return what happened. Blocks only for a connect in its limit."""
+        """Do what is due now, and return what happened; never blocks."""
 
     def publish(self, payload: bytes, qos: int) -> int:
         """Queue *payload* on the report topic and return its token; only while connected."""

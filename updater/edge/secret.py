@@ -14,12 +14,18 @@ import time
 from pathlib import Path
 
 from updater.core.config import CloudConfig
-from updater.core.credentials import NO_CLOCK_EXPIRY_S, Credentials, sign
+from updater.core.credentials import (
+    NO_CLOCK_EXPIRY_S,
+    Credentials,
+    decode,
+    place,
+    sign,
+    user_name,
+)
 from updater.core.errors import ConfigError
 
 _log = logging.getLogger(__name__)
 
-_LIFETIME_S = 3600
 _CLOCK_IS_SET_S = 1_700_000_000  # before this program was written
 _MAX_SECRET_BYTES = 4096
 _ALPHABET = string.ascii_letters + string.digits
@@ -39,31 +45,45 @@ class CredentialSource:
         """
         cloud = self._settings
         client_id = cloud.product_id + cloud.device_name
+        connid = "".join(secrets.choice(_ALPHABET) for _ in range(5))
         if cloud.auth == "none":
             return Credentials(client_id, None, None)
         if cloud.auth == "password":
             return Credentials(client_id, cloud.username, read_secret(cloud.password_file))
-        now_s = time.time()
-        return sign(
-            cloud.product_id,
-            cloud.device_name,
-            read_secret(cloud.secret_file),
-            connid="".join(secrets.choice(_ALPHABET) for _ in range(5)),
-            expiry_s=NO_CLOCK_EXPIRY_S if now_s < _CLOCK_IS_SET_S else int(now_s) + _LIFETIME_S,
-            sdkappid=cloud.sdkappid,
-            digest=cloud.hmac,
+        if cloud.auth == "tencent":
+            return sign(
+                cloud.product_id,
+                cloud.device_name,
+                read_secret(cloud.secret_file),
+                connid=connid,
+                expiry_s=self._expiry_s(),
+                sdkappid=cloud.sdkappid,
+                digest=cloud.hmac,
+            )
+        username = user_name(
+            client_id, sdkappid=cloud.sdkappid, connid=connid, expiry_s=self._expiry_s()
         )
+        psk = decode(read_secret(cloud.secret_file)) if cloud.auth == "psk" else None
+        return Credentials(client_id, username, None, psk)
+
+    def _expiry_s(self) -> int:
+        """Return when the user name expires, UNIX seconds."""
+        now_s, lifetime_s = time.time(), self._settings.signature_lifetime_s
+        if not lifetime_s or now_s < _CLOCK_IS_SET_S:
+            return NO_CLOCK_EXPIRY_S
+        return min(int(now_s) + lifetime_s, NO_CLOCK_EXPIRY_S)
 
 
 def read_secret(path: str) -> str:
-    """Return the text of a secret's file.
+    """Return the text of a secret's file, which is private unless systemd keeps it so.
 
     Raises:
         ConfigError: It cannot be read, or holds none.
     """
+    where = Path(place(path, os.environ.get("CREDENTIALS_DIRECTORY")))
     try:
-        with Path(path).open("rb") as file:
-            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+        with where.open("rb") as file:
+            if "/" in path and stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
                 _log.warning("%s can be read by others; its mode should be 0600", path)
             raw = file.read(_MAX_SECRET_BYTES + 1).strip()
     except OSError as error:

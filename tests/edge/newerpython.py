@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: MIT
+"""A Python of 3.13 or newer, which may be another one than that of the tests."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import paho
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def _candidates() -> Iterator[str]:
+    """Yield interpreters that may do: this one, those in the path, those of pyenv."""
+    yield sys.executable
+    for minor in range(13, 20):
+        found = shutil.which(f"python3.{minor}")
+        yield from [found] if found else []
+        kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+        yield from map(str, kept.glob(f"3.{minor}.*/bin/python"))
+
+
+def newer_python() -> str:
+    """Return an interpreter that has TLS-PSK, or skip."""
+    check = "import ssl; raise SystemExit(not getattr(ssl, 'HAS_PSK', False))"
+    for each in _candidates():
+        if subprocess.run([each, "-c", check], capture_output=True, check=False).returncode == 0:
+            return each
+    pytest.skip("no Python here has TLS-PSK: 3.13 or newer is needed")
+
+
+def device(folder: Path, **settings: Any) -> dict[str, Any]:
+    """Return what happened to a device of *settings* in a newer Python, to which paho is lent."""
+    (folder / "paho").symlink_to(Path(next(iter(paho.__path__))))
+    path = os.pathsep.join(map(str, (folder, HERE, HERE.parent, HERE.parent.parent)))
+    known = {"host": "127.0.0.1", "product_id": "P", "device_name": "D"}
+    done = subprocess.run(
+        [newer_python(), str(HERE / "device.py"), json.dumps({**known, **settings})],
+        env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
+        stdout=subprocess.PIPE,
+        timeout=30,
+        check=True,
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
