@@ -208,6 +208,9 @@ def _parser() -> argparse.ArgumentParser:
     environment = sub.add_parser("env", help="the boot environment")
     actions = environment.add_subparsers(title="actions", metavar="ACTION", required=True)
     _add(actions, "print", "commands.env_print", "print every variable as U-Boot sees it")
+    offers = _add(sub, "offers", "offers.listed", "which offers have failed here, and what follows")
+    failed = offers.add_subparsers(title="actions", metavar="ACTION")
+    _add(failed, "clear", "offers.clear", "forget that: what is offered next is tried at once")
     history = _add(sub, "history", "commands.history", "what happened, newest first")
     history.add_argument(
         "--limit", type=_limit, default=20, metavar="N", help="how many lines (default: 20)"
@@ -224,7 +227,7 @@ def _add(
     command: str,
     text: str,
     epilog: str = "",
-) -> argparse.ArgumentParser:
+) -> "_Parser":
     """Add one command."""
     parser = sub.add_parser(
         name,

@@ -18,8 +18,9 @@ from sim.world import World
 
 from updater import activity
 from updater.core import messages
+from updater.core.journal import Journal
 from updater.core.model import Firmware, Offer, OwedReport, Session, SlotRecord, State
-from updater.core.ports import Journal, Phase
+from updater.core.ports import Phase
 from updater.edge.journal import SqliteJournal
 
 

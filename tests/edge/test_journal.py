@@ -18,7 +18,8 @@ from journalcases import FIRMWARE, GOOD, OFFER, RECORD, SESSION, raw
 from updater.core.errors import JournalError, ResultCode
 from updater.core.model import Firmware, OwedReport, Session, SlotRecord, State
 from updater.edge import journal as journal_module
-from updater.edge.journal import FILE_NAME, LostJournal, SqliteJournal
+from updater.edge.journal import FILE_NAME, SqliteJournal
+from updater.lostjournal import LostJournal
 
 REPO = Path(__file__).parent.parent.parent
 

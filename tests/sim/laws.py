@@ -16,6 +16,7 @@ from sim.cloud import Message
 from sim.flash import Medium
 from sim.machine import Boot
 from sim.uplink import is_terminal
+from updater.core import messages
 
 if TYPE_CHECKING:
     from sim.world import World
@@ -57,7 +58,9 @@ class Laws:
         world = self._world
         assert not world.is_on_trial, "a version is reported in a trial"
         assert world.cloud.acknowledged.issuperset(owed), "a terminal report comes first"
-        assert message.version == world.booted.image.version, "that is not what runs"
+        version = world.booted.image.version
+        runs = version if messages.is_version(version) else messages.UNKNOWN_VERSION
+        assert message.version == runs, "that is not what runs"
 
     def _check_refusal(self, message: Message) -> None:
         session = self._world.session
