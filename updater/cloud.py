@@ -134,6 +134,7 @@ class Cloud:
         self._version_said_s = -NEVER_S
         self._unanswered = self._refused = 0
         self._is_version_wanted = True
+        self._outbox.look()
         self._go_on()
 
     def owes(self, session_id: str) -> bool:

@@ -28,6 +28,7 @@ class Outbox:
         self._journal = journal
         self._clock = clock
         self._sent: dict[int, OwedReport] = {}  # in this connection, by token
+        self._known: list[OwedReport] = []  # as the journal could be read last
         self._unsettled: list[OwedReport] = []  # acknowledged, and the journal could not take note
         self.settle_due_s = NEVER_S
 
@@ -54,6 +55,10 @@ class Outbox:
         """Return the row that is to go out next, if there is one."""
         return next(iter(self._undelivered()), None)
 
+    def look(self) -> None:
+        """See what is owed while the journal can say it."""
+        self._undelivered()
+
     def connected(self) -> None:
         """Begin anew: what a lost connection was given may not have arrived."""
         self._sent.clear()
@@ -77,7 +82,8 @@ class Outbox:
         try:
             while self._unsettled:
                 self._journal.settle(self._unsettled[0])
-                del self._unsettled[0]
+                settled = self._unsettled.pop(0)
+                self._known = [report for report in self._known if report != settled]
         except JournalError as error:
             _log.error("%s; after a restart the report would be delivered again", error)
             self.settle_due_s = self._clock.monotonic_s() + SETTLE_INTERVAL_S
@@ -85,8 +91,7 @@ class Outbox:
     def _undelivered(self) -> list[OwedReport]:
         """Return the reports that the broker has not acknowledged, oldest first."""
         try:
-            owed = self._journal.owed()
+            self._known = list(self._journal.owed())
         except JournalError as error:
-            _log.error("%s; what is owed to the cloud is not known", error)
-            return []
-        return [report for report in owed if report not in self._unsettled]
+            _log.error("%s; what is owed to the cloud is told as far as it is known", error)
+        return [report for report in self._known if report not in self._unsettled]

@@ -31,7 +31,8 @@ class Retries:
         self._device = device
         self._offered = offered
         self._due_s: dict[tuple[Firmware, int], float] = {}  # by how often it has failed
-        self._decide_s = NEVER_S
+        self._decide_s = NEVER_S  # what was lost for want of the link alone
+        self._has_connected = False
         self.held: Offer | None = None
 
     def admit(self, offer: Offer) -> bool:
@@ -66,12 +67,14 @@ class Retries:
             _log.error("%s; what has failed before is not known", error)
             return
         if any(each.is_undecided for each in known) and self._decide_s == NEVER_S:
+            self._has_connected = False
             self._decide_s = self._now_s() + self._device.config.health.link_deadline_s
 
     def connected(self) -> None:
         """Count what was lost for want of the link alone: the old slot has one."""
         if self._decide_s != NEVER_S:
-            self._decide(is_counted=True)
+            self._has_connected = True
+            self._decide()
 
     def clear(self) -> int:
         """Forget every failure, and return how many firmwares had any; what is kept begins.
@@ -118,7 +121,7 @@ class Retries:
         del ready
         now_s = self._now_s()
         if now_s >= self._decide_s:
-            self._decide(is_counted=False)
+            self._decide()
         if now_s >= self._held_until_s() and self.held is not None:
             offer, self.held = self.held, None
             self._offered(offer)
@@ -148,13 +151,13 @@ class Retries:
     def _due_of(self, failures: Failures) -> float:
         return self._due_s.get((failures.firmware, failures.count), -NEVER_S)
 
-    def _decide(self, *, is_counted: bool) -> None:
+    def _decide(self) -> None:
         """Settle every doubt, now or a little later."""
         self._decide_s = NEVER_S
         try:
             for each in self._device.journal.failures():
                 if each.is_undecided:
-                    self._device.journal.note(breaker.decided(each, is_counted=is_counted))
+                    self._device.journal.note(breaker.decided(each, is_counted=self._has_connected))
             self._refreshed()
         except JournalError as error:
             _log.error("%s; whether a lost trial counts is decided later", error)

@@ -80,6 +80,13 @@ class MemoryJournal:
         """Every terminal report that ever was owed."""
         return [row for row in self.rows if row.is_terminal]
 
+    @property
+    def undelivered(self) -> list[OwedReport]:
+        """What is owed, whether or not the journal can be read."""
+        ended = {row.session_id for row in self.reports if row.id in self.settled}
+        left = [row for row in self.rows if row.id not in self.settled]
+        return [row for row in left if row.is_terminal or row.session_id not in ended]
+
     def current(self) -> Session | None:
         """Return the newest session."""
         self._refuse_unless(self.is_readable)
@@ -122,7 +129,7 @@ class MemoryJournal:
     def owed(self) -> Sequence[OwedReport]:
         """Return what is not settled, oldest first."""
         self._refuse_unless(self.is_readable)
-        return [row for row in self.rows if row.id not in self.settled]
+        return self.undelivered
 
     def failures(self) -> Sequence[Failures]:
         """Return every firmware that has failed, the latest last."""

@@ -134,7 +134,7 @@ class World:
             and self.system.reboot_at_s == NEVER_S
             and (self.session is None or self.session.state.is_final)
             and not self.is_on_trial
-            and len(self.journal.settled) == len(self.journal.rows)
+            and not self.journal.undelivered
             and self.cloud.task is None
             and self.cloud.link is not None
             and self.heard[-1:] == [f"report_version {self.booted.image.version}"]
