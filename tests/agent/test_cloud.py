@@ -13,7 +13,7 @@ from sim.world import World
 from updater.cloud import Mode
 from updater.core import messages
 from updater.core.config import HealthCommand, HealthConfig
-from updater.core.errors import SlotError
+from updater.core.errors import NotFoundError, SlotError
 from updater.core.model import Firmware, Offer, Session, State
 
 
@@ -287,6 +287,53 @@ def test_progress_is_said_once_and_never_less() -> None:
         world.agent.cloud.downloading(percent)
         world.run_for(2)
     assert world.heard == ["report_version 0.1", "downloading 57", "downloading 100"]
+
+
+@pytest.mark.parametrize("reached", [0, 40, 100])
+def test_of_progress_without_a_link_the_latest_is_said(reached: int) -> None:
+    """Once there is one again, and only if it has changed meanwhile."""
+    world = started()
+    assert world.agent.cloud is not None
+    world.agent.cloud.enter(Mode.OPEN, _session("0.9"))
+    world.lose_network()
+    world.run(lambda: not world.agent.cloud.is_connected)
+    for percent in range(reached + 1):
+        world.agent.cloud.downloading(percent)
+    world.run_for(70)
+    assert [m.percent for m in world.cloud.messages if m.state] == [reached]
+    world.lose_network()
+    world.run_for(70)
+    assert [m.percent for m in world.cloud.messages if m.state] == [reached]
+
+
+def test_100_is_said_before_the_burning_that_follows_it() -> None:
+    """Though both wait for the link."""
+    world = started()
+    world.problems["gateway"] = None
+    world.offer(NEW)
+    world.run(lambda: "downloading 50" in world.heard)
+    world.cloud.is_reachable = False
+    assert world.cloud.link is not None
+    world.cloud.link.drop("the connection was reset")
+    world.run_for(10)
+    world.cloud.is_reachable = True
+    world.run(lambda: "burning" in world.heard)
+    assert world.heard[-2:] == ["downloading 100", "burning"]
+
+
+def test_progress_of_a_session_that_has_ended_is_not_said() -> None:
+    """What was kept for want of a link goes with it."""
+    world = started()
+    url = world.offer(NEW)
+    world.web.fail(url, (75, NotFoundError("gone")))
+    world.run(lambda: "downloading 0" in world.heard)
+    world.cloud.is_reachable = False
+    assert world.cloud.link is not None
+    world.cloud.link.drop("the connection was reset")
+    world.run(lambda: world.session is not None and world.session.state.is_final)
+    world.cloud.is_reachable = True
+    world.run_until_calm()
+    assert world.heard[-3:] == ["downloading 0", "fail -2", "report_version 0.1"]
 
 
 # --- burning --------------------------------------------------------------------------------------
