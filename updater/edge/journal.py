@@ -165,6 +165,10 @@ class SqliteJournal:
                 "VALUES (?, ?, (SELECT coalesce(max(id), 0) FROM owed_reports))",
                 (session_id, payload),
             )
+            self._db.execute(
+                "DELETE FROM owed_burnings WHERE id <= (SELECT max(id) FROM owed_burnings) - ?",
+                (HISTORY_LIMIT,),
+            )
 
     def owed(self) -> Sequence[OwedReport]:
         """Return the reports that the broker has not acknowledged, in the order of their being.
