@@ -310,6 +310,17 @@ def test_a_failure_that_is_not_journalled_counts_once_it_is() -> None:
     assert counts(world) == [("0.2", 1)]
 
 
+def test_an_end_whose_past_cannot_be_read_is_an_end_all_the_same() -> None:
+    """How often it has failed stays as it was: it is not counted from one again."""
+    world = failed(1)
+    world.web.serve("/image", Image("9"))
+    world.agent.offered(Offer(NEW.firmware, "/image", is_local=True))
+    world.journal.is_readable = False
+    world.run(lambda: world.session is not None and world.session.state is State.FAILED)
+    world.journal.is_readable = True
+    assert counts(world) == [("0.2", 1)]
+
+
 def test_nobody_knows_without_a_journal() -> None:
     """An offer is refused with the journal's own words, and the running session goes on."""
     world = started()
