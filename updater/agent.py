@@ -60,7 +60,7 @@ class Agent:
         self._baseline = Baseline(device.health, settings.health, clock, self._based)
         self._unsaved = UnsavedEnd(clock, self._deliver)
         self.trial = trial.Trial(device, trial.Listener(self._marked_good, self.rejected))
-        self.retries = Retries(device, self.offered)
+        self.retries = Retries(device, self.offered, has_link=link is not None)
         self.cloud: Cloud | None = None
         if link is not None:
             listener = CloudListener(self.offered, self.trial.link_proven, self.retries.connected)

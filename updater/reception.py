@@ -42,7 +42,8 @@ def receive(agent: "Agent", offer: Offer) -> None:
         case Answer.REFUSE:
             _refuse(agent, offer, OfferError(f"offer: fw_type {offer.fw_type} is not for here"))
         case Answer.RUNNING:
-            agent.retries.held = None  # the cloud has changed its mind
+            if not offer.is_local:
+                agent.retries.held = None  # the cloud has changed its mind
             agent.ask()
         case Answer.WAIT:
             pass  # the cloud repeats its offer at the next version report

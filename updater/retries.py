@@ -26,8 +26,9 @@ _DECIDE_AGAIN_S = 60.0
 class Retries:
     """Holds back what has failed; idle while nothing has."""
 
-    def __init__(self, device: Device, offered: Callable[[Offer], None]) -> None:
+    def __init__(self, device: Device, offered: Callable[[Offer], None], *, has_link: bool) -> None:
         """Make a kept offer again by *offered* when its time has come."""
+        self._has_link = has_link  # else no time is long enough to connect
         self._device = device
         self._offered = offered
         self._due_s: dict[tuple[Firmware, int], float] = {}  # by how often it has failed
@@ -66,7 +67,8 @@ class Retries:
         except JournalError as error:
             _log.error("%s; what has failed before is not known", error)
             return
-        if any(each.is_undecided for each in known) and self._decide_s == NEVER_S:
+        is_doubtful = self._has_link and any(each.is_undecided for each in known)
+        if is_doubtful and self._decide_s == NEVER_S:
             self._has_connected = False
             self._decide_s = self._now_s() + self._device.config.health.link_deadline_s
 

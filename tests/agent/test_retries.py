@@ -407,6 +407,24 @@ def test_a_doubt_is_decided_once_the_journal_can(what: str) -> None:
     assert counts(world) == [("0.2", 1)]
 
 
+def test_an_agent_without_a_cloud_decides_nothing() -> None:
+    """A command that runs for an hour says nothing of the network."""
+    world = without_link()
+    world.has_link = False
+    world.lose_process()
+    world.run_for(2 * HOUR_S)
+    assert [each.is_undecided for each in world.journal.failures()] == [True]
+
+
+def test_a_person_who_asks_for_what_runs_takes_no_kept_offer_away() -> None:
+    """It is the cloud's."""
+    world = failed(1)
+    world.offer(NEW)
+    world.run_for(60)
+    world.agent.offered(Offer(OLD.firmware, "/image", is_local=True))
+    assert world.agent.retries.held is not None
+
+
 def test_a_trial_that_lacked_more_than_the_link_counts() -> None:
     """A check that never passed beside it condemns the image."""
     world = started(replace(IMPATIENT, health=replace(IMPATIENT.health, deadline_s=9000.0)))
