@@ -11,7 +11,6 @@ The agent decides nothing that ``core`` can decide and touches nothing that an e
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 
 from updater import activity, reception, resumption, trial
 from updater.checks import Baseline
@@ -30,9 +29,10 @@ from updater.core.machine import Command
 from updater.core.model import Offer, Session, SlotRecord, Slots, State
 from updater.core.ports import Phase, Progress
 from updater.device import Device
-from updater.endings import UnsavedEnd, report_of
+from updater.endings import UnsavedEnd, saving
 from updater.installation import Installation
 from updater.installation import Listener as InstallListener
+from updater.retries import Retries
 
 _log = logging.getLogger(__name__)
 
@@ -60,9 +60,10 @@ class Agent:
         self._baseline = Baseline(device.health, settings.health, clock, self._based)
         self._unsaved = UnsavedEnd(clock, self._deliver)
         self.trial = trial.Trial(device, trial.Listener(self._marked_good, self.rejected))
+        self.retries = Retries(device, self.offered, has_link=link is not None)
         self.cloud: Cloud | None = None
         if link is not None:
-            listener = CloudListener(self.offered, self.trial.link_proven)
+            listener = CloudListener(self.offered, self.trial.link_proven, self.retries.connected)
             self.cloud = Cloud(
                 link,
                 device.journal,
@@ -96,7 +97,8 @@ class Agent:
     def activities(self) -> list[activity.Activity]:
         """Return everything that goes on."""
         cloud = [] if self.cloud is None else [self.cloud]
-        return [*cloud, self._installation, self._baseline, self.trial, self._unsaved]
+        waiting: list[activity.Activity] = [self._unsaved, self.retries]
+        return [*cloud, self._installation, self._baseline, self.trial, *waiting]
 
     def close(self) -> None:
         """Stop everything; the next start goes on from the journal."""
@@ -109,6 +111,7 @@ class Agent:
     def start(self) -> None:
         """Find out where the machine stands and go on from there."""
         resumption.resume(self)
+        self.retries.refresh()
 
     # --- events ----------------------------------------------------------------------------------
 
@@ -143,10 +146,7 @@ class Agent:
         before = self.session
         assert before is not None  # noqa: S101 - events happen to sessions only
         session = machine.advance(before, event)
-        report, void = report_of(session), _spoilt(before, session)
-        save = partial(
-            self.device.journal.save, session, text, report=report, record=record, void=void
-        )
+        save = saving(self.device, before, session, text, record)
         try:
             save()
         except JournalError as error:
@@ -172,8 +172,8 @@ class Agent:
 
     def _perform(self, session: Session) -> None:
         if self.cloud is not None:
-            offer = None if session.state.is_final else session.offer
-            self.cloud.enter(_MODES.get(session.state, Mode.OPEN), offer)
+            open_session = None if session.state.is_final else session
+            self.cloud.enter(_MODES.get(session.state, Mode.OPEN), open_session)
         for command in machine.PLAN[session.state]:
             if self.session is not session:
                 return  # the command before this one has already moved the session on
@@ -204,7 +204,7 @@ class Agent:
         except JournalError as error:
             _log.warning("%s; after a restart the old URL is tried first", error)
         if self.cloud is not None:
-            self.cloud.enter(_MODES.get(self.session.state, Mode.OPEN), offer)
+            self.cloud.enter(_MODES.get(self.session.state, Mode.OPEN), self.session)
         self._installation.fresh_url(offer.url)
 
     def withdraw(self, reason: str) -> None:
@@ -311,6 +311,7 @@ class Agent:
     def _deliver(self, session: Session | None = None) -> None:
         del session
         self.settle()
+        self.retries.refresh()
         if self.cloud is not None:
             self.cloud.enter(Mode.OPEN, None)
             self.cloud.settled()
@@ -343,9 +344,3 @@ _PERFORM: Mapping[Command, Callable[[Agent, Session], None]] = {
     Command.STORE_ROLLBACK: Agent._store_rollback,
     Command.REPORT: Agent._deliver,
 }
-
-
-def _spoilt(before: Session, after: Session) -> str | None:
-    """Return the slot to which nobody may roll back: its image has failed, or was never tried."""
-    is_written = before.state is not State.INSTALLING  # until then it was voided, or not touched
-    return after.target if after.state is State.FAILED and is_written else None

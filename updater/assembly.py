@@ -10,15 +10,16 @@ from contextlib import closing, contextmanager
 
 from updater.core.config import Board, Config
 from updater.core.errors import JournalError
-from updater.core.ports import Journal
+from updater.core.journal import Journal
 from updater.device import Device
 from updater.edge.envstore import EnvironmentStore
 from updater.edge.health import CommandHealth
-from updater.edge.journal import LostJournal, SqliteJournal
+from updater.edge.journal import SqliteJournal
 from updater.edge.lock import Lock
 from updater.edge.pipeline import NativePipeline
 from updater.edge.system import LinuxSystem
 from updater.edge.udev import UdevSlotFinder
+from updater.lostjournal import LostJournal
 from updater.settings import read_settings
 
 _log = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ import select
 from collections.abc import Callable, Collection, Mapping
 
 from updater.activity import NEVER_S, Clock
+from updater.core.breaker import LINK_ALONE
 from updater.core.config import LINK_CHECK, HealthConfig
 from updater.core.ports import Health, HealthCheck, Verdict
 
@@ -165,7 +166,9 @@ class Rounds:
         elif commands and now_s >= self._deadline_s:
             self._tell(f"health: {commands[0]}: {self._open[commands[0]]}")
         elif LINK_CHECK in self._open and now_s >= self._link_deadline_s:
-            self._tell(f"health: link not proven within {self._settings.link_deadline_s:g} s")
+            within = f"within {self._settings.link_deadline_s:g} s"
+            others = f"health: {commands[0]} and link not proven" if commands else LINK_ALONE
+            self._tell(f"{others} {within}")
         elif not self._running and now_s >= self._retry_s:
             self._run()
 

@@ -214,6 +214,9 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="also if it has one: the device was reset in the console",
     )
+    offers = _add(sub, "offers", "offers.listed", "which offers have failed here, and what follows")
+    failed = offers.add_subparsers(title="actions", metavar="ACTION")
+    _add(failed, "clear", "offers.clear", "forget that: what is offered next is tried at once")
     history = _add(sub, "history", "commands.history", "what happened, newest first")
     history.add_argument(
         "--limit", type=_limit, default=20, metavar="N", help="how many lines (default: 20)"
@@ -230,7 +233,7 @@ def _add(
     command: str,
     text: str,
     epilog: str = "",
-) -> argparse.ArgumentParser:
+) -> "_Parser":
     """Add one command."""
     parser = sub.add_parser(
         name,

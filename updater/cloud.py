@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
 """The conversation with the cloud: what is said when, and what was acknowledged.
 
-Owns the link. Its rules are the protocol's: owed terminal reports have their PUBACK before the next
-``report_version``; in a trial no version is reported, for the cloud could take it for success, and
-a ``burning`` proves the link instead; versions are reported at most once a minute, and again after
-10, 20, 40 s while unanswered; progress is said at most once a second and only on change.
+Owns the link. Its rules are the protocol's: what is owed (the first ``burning`` of a session, and
+how it has ended) is journalled before it is said, goes out in order, one by one, and has its PUBACK
+before the next ``report_version``; in a trial no version is reported, for the cloud could take it
+for success, and a ``burning`` proves the link instead; versions are reported at most once a minute,
+again after 10, 20, 40 s while unanswered, and ever less often while refused; progress is said at
+most once a second and only on change, and of what could not be said the latest is kept.
 """
 
 import enum
@@ -15,18 +17,19 @@ from dataclasses import dataclass
 
 from updater.activity import NEVER_S, Clock
 from updater.core import messages
-from updater.core.errors import JournalError, OfferError, UpdaterError
+from updater.core.errors import OfferError, UpdaterError
+from updater.core.journal import Journal
 from updater.core.link import Acknowledged, Connected, Disconnected, Link, LinkEvent, Received
-from updater.core.model import Offer, OwedReport
-from updater.core.ports import Journal
+from updater.core.model import Offer, OwedReport, Session
+from updater.outbox import Outbox
 
 _log = logging.getLogger(__name__)
 
 VERSION_INTERVAL_S = 60.0
 UNANSWERED_S = (10.0, 20.0, 40.0, VERSION_INTERVAL_S)
+REFUSED_LIMIT_S = 3600.0
 PROGRESS_INTERVAL_S = 1.0
 BURNING_INTERVAL_S = 60.0
-SETTLE_INTERVAL_S = 60.0
 
 
 class Mode(enum.Enum):
@@ -44,10 +47,12 @@ class Listener:
     Attributes:
         offered: The cloud offers a firmware.
         proven: A message of this boot has been acknowledged, or at least subscribed for.
+        connected: Messages flow from now on.
     """
 
     offered: Callable[[Offer], None]
     proven: Callable[[], None]
+    connected: Callable[[], None]
 
 
 class Cloud:
@@ -64,24 +69,23 @@ class Cloud:
     ) -> None:
         """Report the version that *version* returns when it is asked."""
         self._link = link
-        self._journal = journal
         self._clock = clock
         self._version = version
         self._fw_type = fw_type
         self._listener = listener
         self._mode = Mode.OPEN
-        self._session_offer: Offer | None = None
-        self._owed: dict[int, OwedReport] = {}  # on their way, by token
-        self._unsettled: list[OwedReport] = []  # acknowledged, and the journal could not take note
-        self._settle_due_s = NEVER_S
-        self._proof: int | None = None
+        self._session: Session | None = None  # that is open and the cloud's
+        self._outbox = Outbox(journal, clock)
+        self._proof: int | None = None  # token of what proves the link
+        self._is_proof_said = False  # in this connection
         self.is_proven = False
+        self._is_version_wanted = False  # once nothing is owed
         self._version_due_s = NEVER_S
         self._version_said_s = -NEVER_S
-        self._unanswered = 0
+        self._unanswered = 0  # versions in a row
+        self._refused = 0  # likewise
         self._is_asking = False
-        self._burning_due_s = NEVER_S
-        self._burning_qos = 1  # of the next one: the first is sure to arrive
+        self._burning_due_s = NEVER_S  # the next one that shows no more than life
         self._percent: int | None = None  # to be said
         self._percent_said: int | None = None
         self._progress_due_s = NEVER_S
@@ -94,19 +98,22 @@ class Cloud:
 
     # --- what the agent says ---------------------------------------------------------------------
 
-    def enter(self, mode: Mode, offer: Offer | None) -> None:
-        """Say from now on what *mode* allows, about *offer* if a session is open."""
+    def enter(self, mode: Mode, session: Session | None) -> None:
+        """Say from now on what *mode* allows, about *session* if one is open."""
         self._mode = mode
-        self._session_offer = None if offer is None or offer.is_local else offer
+        self._session = None if session is None or session.offer.is_local else session
         if mode is Mode.TRIAL:
-            self._prove()
+            self._go_on()
         elif mode is Mode.SILENT:
             self._burning_due_s = self._progress_due_s = NEVER_S
+            self._percent = None
+        elif self._burning_due_s != NEVER_S:
+            self._owe_burning()  # a person's session may have become the cloud's
 
     def downloading(self, percent: int) -> None:
         """Report *percent* (0…100): 0 and 100 always, between them when it is due, never less."""
         last = self._percent_said if self._percent is None else self._percent
-        if self._session_offer is None or (last is not None and percent <= last):
+        if self._session is None or (last is not None and percent <= last):
             return
         self._percent = percent
         if percent in {0, 100}:
@@ -115,24 +122,24 @@ class Cloud:
             self._progress_due_s = self._progress_said_s + PROGRESS_INTERVAL_S
 
     def burning(self) -> None:
-        """Report burning, now or once connected, and each minute until the session moves on."""
+        """Owe the cloud a burning, and show life each minute until the session moves on."""
         if self._burning_due_s == NEVER_S:
-            self._burning_due_s = self._clock.monotonic_s()
-            self._burning_qos = 1
-            if self._link.is_connected():
-                self._say_burning()
+            self._burning_due_s = self._clock.monotonic_s() + BURNING_INTERVAL_S
+            self._owe_burning()
 
     def settled(self) -> None:
         """Deliver what is owed, then report the version: a session has ended."""
         self._burning_due_s = self._progress_due_s = NEVER_S
         self._percent = self._percent_said = None
         self._version_said_s = -NEVER_S
-        self._unanswered = 0
-        self._open()
+        self._unanswered = self._refused = 0
+        self._is_version_wanted = True
+        self._outbox.look()
+        self._go_on()
 
     def owes(self, session_id: str) -> bool:
         """Tell whether the broker has not acknowledged yet how a session has ended."""
-        return any(report.session_id == session_id for report in self._undelivered())
+        return self._outbox.owes_end(session_id)
 
     def refuse(self, offer: Offer, error: UpdaterError) -> None:
         """Answer an offer that never becomes a session."""
@@ -166,7 +173,7 @@ class Cloud:
             self._version_due_s,
             self._burning_due_s,
             self._progress_due_s,
-            self._settle_due_s,
+            self._outbox.settle_due_s,
         )
 
     def wake(self, ready: Mapping[int, int]) -> None:
@@ -187,8 +194,7 @@ class Cloud:
         match event:
             case Connected():
                 _log.info("cloud: connected and subscribed")
-                self._owed.clear()
-                self._opened()
+                self._connected()
             case Disconnected(reason):
                 _log.warning("cloud: %s", reason)
             case Acknowledged(token):
@@ -196,22 +202,25 @@ class Cloud:
             case Received(payload):
                 self._received(payload)
 
-    def _opened(self) -> None:
-        if self._mode is Mode.TRIAL:
-            self._prove()
-        else:
-            self._open()
+    def _connected(self) -> None:
+        self._outbox.connected()
+        self._proof, self._is_proof_said = None, False
+        self._is_version_wanted = True
+        self._listener.connected()
+        if self._percent == 100:  # noqa: PLR2004 - per cent: before the burning that follows it
+            self._say_percent()
+        self._go_on()
 
     def _acknowledged(self, token: int) -> None:
         if token == self._proof:
             self._proof = None
-            self.is_proven = True
-            self._listener.proven()
-        report = self._owed.pop(token, None)
-        if report is not None:
-            self._unsettled.append(report)
-            self._settle()
-            self._open()
+            self._proven()
+        if self._outbox.acknowledged(token):
+            self._go_on()
+
+    def _proven(self) -> None:
+        self.is_proven = True
+        self._listener.proven()
 
     def _received(self, payload: bytes) -> None:
         try:
@@ -226,55 +235,70 @@ class Cloud:
 
     def _answered(self, response: messages.VersionResponse) -> None:
         if response.result_code == 0:
-            self._unanswered = 0
+            self._unanswered = self._refused = 0
             self._version_due_s = self._version_allowed_s() if self._is_asking else NEVER_S
-        else:
-            _log.warning("cloud: report_version refused with code %d", response.result_code)
+            return
+        _log.warning("cloud: report_version refused with code %d", response.result_code)
+        if self._unanswered:  # else nobody has asked
+            pause_s = min(VERSION_INTERVAL_S * 2.0**self._refused, REFUSED_LIMIT_S)
+            self._refused = min(self._refused + 1, 10)
+            self._unanswered = 0
+            self._version_due_s = self._version_said_s + pause_s
 
     # --- what is said ----------------------------------------------------------------------------
 
-    def _open(self) -> None:
-        """Publish the oldest owed report; once none is left, the version is due."""
-        if self._mode is not Mode.OPEN or not self._link.is_connected() or self._owed:
+    def _go_on(self) -> None:
+        """Publish what is owed, one by one; then prove the link, or have the version due.
+
+        An orphan's trial has only its subscription to show.
+        """
+        if self._mode is Mode.SILENT or not self._link.is_connected():
             return
-        owed = self._undelivered()
-        if owed:
-            self._owed[self._link.publish(owed[0].payload, 1)] = owed[0]
+        if self._mode is Mode.TRIAL and self._session is None and not self._is_proof_said:
+            self._is_proof_said = True
+            self._burning_due_s = self._clock.monotonic_s() + BURNING_INTERVAL_S
+            self._proven()
+        if self._outbox.is_waiting:
+            return
+        owed = self._outbox.oldest()
+        if owed is not None:
+            self._publish(owed)
+        elif self._mode is Mode.TRIAL:
+            self._prove()
         else:
-            self.is_proven = True
-            self._version_due_s = min(self._version_due_s, self._version_allowed_s())
+            self._want_version()
 
-    def _undelivered(self) -> list[OwedReport]:
-        """Return the reports that the broker has not acknowledged, oldest first."""
-        try:
-            owed = self._journal.owed()
-        except JournalError as error:
-            _log.error("%s; what is owed to the cloud is not known", error)
-            return []
-        return [report for report in owed if report not in self._unsettled]
-
-    def _settle(self) -> None:
-        """Have the journal take note of what was acknowledged, now or later."""
-        self._settle_due_s = NEVER_S
-        try:
-            while self._unsettled:
-                self._journal.settle(self._unsettled[0])
-                del self._unsettled[0]
-        except JournalError as error:
-            _log.error("%s; after a restart the report would be delivered again", error)
-            self._settle_due_s = self._clock.monotonic_s() + SETTLE_INTERVAL_S
+    def _publish(self, report: OwedReport) -> None:
+        """Hand *report* to the link, once in each connection."""
+        token = self._link.publish(report.payload, 1)
+        self._outbox.sent(report, token)
+        session = self._session
+        if session is not None and session.id == report.session_id and not report.is_terminal:
+            self._burning_due_s = self._clock.monotonic_s() + BURNING_INTERVAL_S
+            if self._mode is Mode.TRIAL:
+                self._proof, self._is_proof_said = token, True
 
     def _prove(self) -> None:
-        """Send what proves the link in a trial; an orphan has only its subscription to show."""
-        if not self._link.is_connected():
+        """Send what proves the link in a trial: a burning whose PUBACK is waited for."""
+        if self._session is not None and not self._is_proof_said:
+            self._is_proof_said = True
+            self._burning_due_s = self._clock.monotonic_s() + BURNING_INTERVAL_S
+            self._proof = self._link.publish(messages.burning(self._session.offer), 1)
+
+    def _want_version(self) -> None:
+        """Have the version due, if a connection or a session's end has asked for it."""
+        self.is_proven = True
+        if self._is_version_wanted:
+            self._is_version_wanted = False
+            self._version_due_s = min(self._version_due_s, self._version_allowed_s())
+
+    def _owe_burning(self) -> None:
+        """Journal that the session is burning, then say it; once for each session."""
+        if self._session is None:
             return
-        self._burning_due_s = self._clock.monotonic_s() + BURNING_INTERVAL_S
-        self._burning_qos = 0
-        if self._session_offer is None:
-            self.is_proven = True
-            self._listener.proven()
-        else:
-            self._proof = self._link.publish(messages.burning(self._session_offer), 1)
+        if not self._outbox.owe_burning(self._session):
+            self._burning_due_s = self._clock.monotonic_s()
+        self._go_on()
 
     def _say_due(self) -> None:
         now_s = self._clock.monotonic_s()
@@ -284,24 +308,28 @@ class Cloud:
             self._say_percent()
         if now_s >= self._burning_due_s:
             self._say_burning()
-        if now_s >= self._settle_due_s:
-            self._settle()
+        if now_s >= self._outbox.settle_due_s:
+            self._outbox.settle()
 
     def _say_burning(self) -> None:
         self._burning_due_s = self._clock.monotonic_s() + BURNING_INTERVAL_S
-        if self._session_offer is not None:
-            self._link.publish(messages.burning(self._session_offer), self._burning_qos)
-        self._burning_qos = 0
+        if self._session is not None:
+            self._link.publish(messages.burning(self._session.offer), 0)
 
     def _version_allowed_s(self) -> float:
         """Return when the version may be reported again though it was answered."""
         return max(self._clock.monotonic_s(), self._version_said_s + VERSION_INTERVAL_S)
 
     def _say_version(self, now_s: float) -> None:
-        if self._mode is not Mode.OPEN or self._owed:
-            self._version_due_s = NEVER_S
+        self._version_due_s = NEVER_S
+        if self._mode is not Mode.OPEN or self._outbox.is_waiting:
+            self._is_version_wanted = True  # once it may be said
             return
-        self._link.publish(messages.report_version(self._version(), self._fw_type or None), 1)
+        version = self._version()
+        if not messages.is_version(version):
+            _log.warning("cloud: version %r cannot be reported: it is no version", version)
+            version = messages.UNKNOWN_VERSION
+        self._link.publish(messages.report_version(version, self._fw_type or None), 1)
         self._version_said_s = now_s
         self._is_asking = False
         pause_s = UNANSWERED_S[min(self._unanswered, len(UNANSWERED_S) - 1)]
@@ -309,10 +337,13 @@ class Cloud:
         self._version_due_s = now_s + pause_s
 
     def _say_percent(self) -> None:
+        """Say how far it is; without a link that is kept until there is one, or it has changed."""
         self._progress_due_s = NEVER_S
-        if self._percent is None or self._session_offer is None:
+        if self._percent is None or self._session is None:
             return
-        if self._link.is_connected():
-            self._link.publish(messages.downloading(self._session_offer, self._percent), 0)
+        if not self._link.is_connected():
+            self._progress_due_s = self._clock.monotonic_s()
+            return
+        self._link.publish(messages.downloading(self._session.offer, self._percent), 0)
         self._percent_said, self._percent = self._percent, None
         self._progress_said_s = self._clock.monotonic_s()

@@ -83,6 +83,7 @@ class Desk:
         status["link"] = self._agent.cloud is not None and self._agent.cloud.is_connected
         if self._agent.progress is not None:
             status["progress"] = progress_status(self._agent.progress)
+        status["kept"] = self._agent.retries.kept()
         call.reply({"status": status})
 
     def _get_history(self, call: Call) -> None:
@@ -90,6 +91,12 @@ class Desk:
         wanted = HISTORY_LIMIT if limit is None else history_limit(limit)
         entries = self._agent.device.journal.history(wanted)
         call.reply({"entries": [history_line(entry) for entry in entries]})
+
+    def _get_offers(self, call: Call) -> None:
+        call.reply({"offers": self._agent.retries.listing()})
+
+    def _clear_offers(self, call: Call) -> None:
+        call.reply({"cleared": self._agent.retries.clear()})
 
     def _get_environment(self, call: Call) -> None:
         call.reply({"variables": dict(self._agent.device.environment.read())})
@@ -128,6 +135,8 @@ _METHODS: Mapping[str, tuple[bool, Callable[[Desk, Call], None]]] = {
     # method: (needs privilege, how it is served)
     "GetStatus": (False, Desk._get_status),
     "GetHistory": (False, Desk._get_history),
+    "GetOffers": (False, Desk._get_offers),
+    "ClearOffers": (True, Desk._clear_offers),
     "GetEnvironment": (True, Desk._get_environment),
     "Install": (True, Desk._install),
     "MarkGood": (True, Desk._mark_good),

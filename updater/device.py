@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from updater.core import bootflow
 from updater.core.config import Board, Config
 from updater.core.errors import UpdaterError, WrongStateError
+from updater.core.journal import Journal
 from updater.core.model import Session, Slot, Slots
 from updater.core.ports import (
     Environment,
     Health,
     InstallRequest,
-    Journal,
     Pipeline,
     SlotFinder,
     System,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How a session ends: the report that it owes, and an end that the journal does not take.
+"""How a session ends: what is journalled with it, and an end that the journal does not take.
 
 No terminal report is told before it is journalled, for after a restart the session could go on and
 end differently. What the journal refuses is held in memory and saved again until it is taken; a
@@ -8,11 +8,13 @@ restart forgets it, and finds the session where the journal left it.
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from updater.activity import NEVER_S, Clock
-from updater.core import messages
+from updater.core import breaker, messages
 from updater.core.errors import JournalError
-from updater.core.model import Session, State
+from updater.core.model import Failures, Session, SlotRecord, State
+from updater.device import Device
 
 _log = logging.getLogger(__name__)
 
@@ -26,6 +28,33 @@ def report_of(session: Session) -> bytes | None:
     if session.state is State.GOOD:
         return messages.done(session.offer)
     return messages.fail(session.offer, session.code, session.reason)
+
+
+def saving(
+    device: Device, before: Session, session: Session, text: str, record: SlotRecord | None
+) -> Callable[[], None]:
+    """Return what stores *session*, as it stands after *before*, and all that goes with it."""
+    is_written = before.state is not State.INSTALLING  # until then it was voided, or not touched
+    is_spoilt = session.state is State.FAILED and is_written  # failed, or was never tried
+    return partial(
+        device.journal.save,
+        session,
+        text,
+        report=report_of(session),
+        record=record,
+        void=session.target if is_spoilt else None,
+        failures=_failures(device, session) if session.state.is_final else None,
+    )
+
+
+def _failures(device: Device, session: Session) -> Failures | None:
+    """Return what is known of the firmware of *session*, now that it has ended."""
+    try:
+        known = breaker.of(session.offer.firmware, device.journal.failures())
+    except JournalError as error:
+        _log.error("%s; how often this firmware has failed is not known", error)
+        return None
+    return breaker.after(session, known, device.system.time_s())
 
 
 class UnsavedEnd:

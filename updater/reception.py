@@ -30,6 +30,8 @@ def receive(agent: "Agent", offer: Offer) -> None:
         reply = Answer.WAIT  # nothing goes on that could be gone on with
     _log.info("offer of version %s: %s", offer.firmware.version, reply.value)
     match reply:
+        case Answer.ACCEPT | Answer.SUPERSEDE if not _is_admitted(agent, offer):
+            pass  # it has failed before: it was refused, or is made again later
         case Answer.ACCEPT:
             _begin(agent, offer)
         case Answer.ADOPT:
@@ -40,9 +42,22 @@ def receive(agent: "Agent", offer: Offer) -> None:
         case Answer.REFUSE:
             _refuse(agent, offer, OfferError(f"offer: fw_type {offer.fw_type} is not for here"))
         case Answer.RUNNING:
+            if not offer.is_local:
+                agent.retries.held = None  # the cloud has changed its mind
             agent.ask()
         case Answer.WAIT:
             pass  # the cloud repeats its offer at the next version report
+
+
+def _is_admitted(agent: "Agent", offer: Offer) -> bool:
+    """Tell whether *offer* may be begun now, as far as it has failed before."""
+    if offer.is_local:
+        return True
+    try:
+        return agent.retries.admit(offer)
+    except UpdaterError as error:
+        _refuse(agent, offer, error)
+        return False
 
 
 def _is_untold(agent: "Agent", offer: Offer) -> bool:

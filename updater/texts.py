@@ -7,7 +7,7 @@ from typing import Any
 
 from updater.core import errors
 from updater.core.errors import UpdaterError
-from updater.progressline import progress_text
+from updater.progressline import counted, progress_text
 
 _SLOTS = "compare the slot table in board.toml with: lsblk -o NAME,PARTLABEL,PARTUUID"
 _ENVIRONMENT = "compare fw_env.config with where U-Boot stores variables: fw_printenv"
@@ -51,6 +51,12 @@ def status_text(status: Any) -> str:
         lines.append(_session_text(status["session"]))
     if status.get("progress"):
         lines.append(progress_text(status["progress"]))
+    if status.get("kept"):
+        kept = status["kept"]
+        lines.append(
+            f"version {kept['version']} is offered; it has failed before and is tried again in "
+            f"{kept['next_try_s']} s (why: updater offers)"
+        )
     if status["agent"]:
         lines.append(f"agent runs, link {'up' if status['link'] else 'down'}")
     else:
@@ -84,6 +90,25 @@ def _problem_lines(status: Any) -> list[str]:
     if status["boot"] is None:
         lines.append(f"to do: {_ENVIRONMENT}")
     return lines
+
+
+def offers_text(offers: Any) -> str:
+    """Return what has failed as lines, the latest last."""
+    return "\n".join(_offer_text(offer) for offer in offers) or "no offer has failed"
+
+
+def _offer_text(offer: Any) -> str:
+    if offer["refused"]:
+        then = "refused until: updater offers clear"
+    elif offer["next_try_s"]:
+        kept = "tried again" if offer["kept"] else "taken again"
+        then = f"{kept} in {offer['next_try_s']} s"
+    else:
+        then = "taken again when it is offered"
+    doubt = ", and one trial that perhaps only had no link" if offer["undecided"] else ""
+    times = counted(offer["failures"], "failure")
+    size = f"{offer['size_bytes']} bytes"
+    return f"version {offer['version']}  {offer['md5']}  {size}  {times}{doubt}; {then}"
 
 
 def history_text(entries: Any) -> str:

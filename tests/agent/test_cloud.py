@@ -11,9 +11,10 @@ from sim.uplink import spoken
 from sim.world import World
 
 from updater.cloud import Mode
+from updater.core import messages
 from updater.core.config import HealthCommand, HealthConfig
-from updater.core.errors import SlotError
-from updater.core.model import Firmware, Offer, State
+from updater.core.errors import NotFoundError, SlotError
+from updater.core.model import Firmware, Offer, Session, State
 
 
 def started() -> World:
@@ -45,14 +46,56 @@ def test_an_unanswered_version_is_repeated_with_growing_pauses() -> None:
 
 
 def test_a_version_that_is_refused_is_repeated_too() -> None:
-    """A result code that is not 0 is no answer, and no reason to stop."""
+    """A result code that is not 0 is no reason to stop: ever less often, once an hour at least."""
     world = World()
     world.cloud.result_code = 405
-    world.run_for(100)
-    assert gaps(world, "report_version") == pytest.approx([10, 20, 40], abs=0.1)
+    world.run_for(6 * 3600)
+    wanted = [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600, 3600]
+    assert gaps(world, "report_version") == pytest.approx(wanted, abs=0.1)
     world.cloud.result_code = 0
-    world.run_for(400)
-    assert len(times(world, "report_version")) == 5
+    world.run_for(4 * 3600)
+    assert len(times(world, "report_version")) == len(wanted) + 2
+    world.cloud.result_code = 405
+    world.lose_network()
+    world.run_for(100)
+    assert gaps(world, "report_version")[-1] == pytest.approx(60, abs=0.1)
+
+
+def test_a_refusal_that_comes_twice_or_unasked_is_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It puts nothing off, and asks for nothing."""
+    world = started()
+    refusal = {"type": "report_version_rsp", "result_code": "-1", "version": "0.1"}
+    for _ in range(3):
+        world.cloud.send(refusal)
+    world.run_for(9000)
+    assert world.heard == ["report_version 0.1"]
+    assert [r.message for r in caplog.records if "refused" in r.message] == [
+        "cloud: report_version refused with code -1"
+    ] * 3
+
+
+def test_a_question_is_put_though_the_last_one_was_refused() -> None:
+    """A fresh URL is not waited for until the back-off is over."""
+    world = World()
+    world.cloud.result_code = 405
+    world.run_for(1000)
+    world.cloud.result_code = 0
+    said = len(world.heard)
+    world.agent.ask()
+    world.run_for(1)
+    assert world.heard[said:] == ["report_version 0.1"]
+
+
+@pytest.mark.parametrize("version", ["", "1.0 beta", "x" * 33, "v1\u00e9", 'a"b', "1/2"])
+def test_what_is_no_version_is_not_reported(version: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A version file with junk in it: the cloud hears ``unknown``, and the log says why."""
+    world = World(image=Image(version))
+    world.run(lambda: bool(world.heard))
+    assert world.heard == ["report_version unknown"]
+    assert "cannot be reported" in caplog.text
+    assert messages.is_version(messages.UNKNOWN_VERSION)
 
 
 def test_pauses_begin_anew_with_each_answer_and_each_session() -> None:
@@ -126,6 +169,7 @@ def test_the_version_is_not_said_while_a_report_is_owed() -> None:
     """First the PUBACK of the terminal report, then the version: also after a reconnect."""
     world = started()
     world.offer(Image("0.2"), served=Image("0.3"))
+    world.run(lambda: "burning" in world.heard)
     world.cloud.acknowledges = False
     world.run(lambda: bool(world.outcomes))
     for _ in range(3):
@@ -181,6 +225,10 @@ def _offer(version: str) -> Offer:
     return Offer(firmware, f"https://firmware.test/{version}-that-is-not-there")
 
 
+def _session(version: str) -> Session:
+    return Session("5e55", State.INSTALLING, _offer(version), "B", "A")
+
+
 # --- progress -------------------------------------------------------------------------------------
 
 
@@ -234,11 +282,58 @@ def test_progress_is_said_once_and_never_less() -> None:
     """A download that goes on after a cut begins in its middle; one that begins again waits."""
     world = started()
     assert world.agent.cloud is not None
-    world.agent.cloud.enter(Mode.OPEN, _offer("0.9"))
+    world.agent.cloud.enter(Mode.OPEN, _session("0.9"))
     for percent in (57, 57, 0, 56, 100, 3):
         world.agent.cloud.downloading(percent)
         world.run_for(2)
     assert world.heard == ["report_version 0.1", "downloading 57", "downloading 100"]
+
+
+@pytest.mark.parametrize("reached", [0, 40, 100])
+def test_of_progress_without_a_link_the_latest_is_said(reached: int) -> None:
+    """Once there is one again, and only if it has changed meanwhile."""
+    world = started()
+    assert world.agent.cloud is not None
+    world.agent.cloud.enter(Mode.OPEN, _session("0.9"))
+    world.lose_network()
+    world.run(lambda: not world.agent.cloud.is_connected)
+    for percent in range(reached + 1):
+        world.agent.cloud.downloading(percent)
+    world.run_for(70)
+    assert [m.percent for m in world.cloud.messages if m.state] == [reached]
+    world.lose_network()
+    world.run_for(70)
+    assert [m.percent for m in world.cloud.messages if m.state] == [reached]
+
+
+def test_100_is_said_before_the_burning_that_follows_it() -> None:
+    """Though both wait for the link."""
+    world = started()
+    world.problems["gateway"] = None
+    world.offer(NEW)
+    world.run(lambda: "downloading 50" in world.heard)
+    world.cloud.is_reachable = False
+    assert world.cloud.link is not None
+    world.cloud.link.drop("the connection was reset")
+    world.run_for(10)
+    world.cloud.is_reachable = True
+    world.run(lambda: "burning" in world.heard)
+    assert world.heard[-2:] == ["downloading 100", "burning"]
+
+
+def test_progress_of_a_session_that_has_ended_is_not_said() -> None:
+    """What was kept for want of a link goes with it."""
+    world = started()
+    url = world.offer(NEW)
+    world.web.fail(url, (75, NotFoundError("gone")))
+    world.run(lambda: "downloading 0" in world.heard)
+    world.cloud.is_reachable = False
+    assert world.cloud.link is not None
+    world.cloud.link.drop("the connection was reset")
+    world.run(lambda: world.session is not None and world.session.state.is_final)
+    world.cloud.is_reachable = True
+    world.run_until_calm()
+    assert world.heard[-3:] == ["downloading 0", "fail -2", "report_version 0.1"]
 
 
 # --- burning --------------------------------------------------------------------------------------

@@ -18,8 +18,10 @@ from sim.world import World
 
 from updater import activity
 from updater.core import messages
-from updater.core.model import Firmware, Offer, OwedReport, Session, SlotRecord, State
-from updater.core.ports import Journal, Phase
+from updater.core.errors import ResultCode
+from updater.core.journal import Journal
+from updater.core.model import Failures, Firmware, Offer, OwedReport, Session, SlotRecord, State
+from updater.core.ports import Phase
 from updater.edge.journal import SqliteJournal
 
 
@@ -95,6 +97,31 @@ def say_another_version(world: World) -> None:
     world.cloud.hear(messages.report_version("7"), 1)
 
 
+def owe_two(world: World) -> list[bytes]:
+    """Return what two failed sessions owe the cloud, which is not there."""
+    world.lose_network()
+    world.cloud.is_reachable = False
+    for number in (1, 2):
+        failed = session(number, State.FAILED)
+        world.journal.save(
+            failed, "failed", report=messages.fail(failed.offer, ResultCode.LOCAL, str(number))
+        )
+    return [row.payload for row in world.journal.owed()]
+
+
+def overtake(world: World) -> None:
+    link, owed = world.cloud.link, owe_two(world)
+    world.cloud.link = link
+    world.cloud.hear(owed[1], 1)
+
+
+def say_twice(world: World) -> None:
+    link, owed = world.cloud.link, owe_two(world)
+    world.cloud.link = link
+    world.cloud.hear(owed[0], 1)
+    world.cloud.hear(owed[0], 1)
+
+
 @pytest.mark.parametrize(
     ("crime", "verdict"),
     [
@@ -106,6 +133,8 @@ def say_another_version(world: World) -> None:
         (go_on_with_another_image, "slot B boots incomplete"),
         (say_an_end_that_nobody_journalled, "no journal has it"),
         (say_another_version, "not what runs"),
+        (overtake, "overtakes an earlier one"),
+        (say_twice, "twice"),
     ],
 )
 def test_a_broken_law_is_noticed(crime: Callable[[World], None], verdict: str) -> None:
@@ -195,6 +224,10 @@ def save(journal: Journal, number: int, state: State, **more: Any) -> None:
     journal.save(session(number, state), f"{number} is {state.value}", **more)
 
 
+def failures(number: int, *, count: int, doubt: bool = False) -> Failures:
+    return Failures(replace(FIRMWARE, version=f"0.{number}"), count, 7.5, is_undecided=doubt)
+
+
 def settle_oldest(journal: Journal) -> None:
     owed = journal.owed()
     if owed:
@@ -207,6 +240,11 @@ CALLS: list[Callable[[Journal, int], None]] = [
     lambda journal, n: save(journal, n, State.FAILED, report=b"fail %d" % n),
     lambda journal, n: save(journal, n, State.GOOD, report=b"done %d" % n),
     lambda journal, n: save(journal, n, State.TRIAL),
+    lambda journal, n: journal.owe(f"{n:016x}", b"burning %d" % n),
+    lambda journal, n: journal.note(failures(n, count=n)),
+    lambda journal, n: save(journal, n, State.FAILED, failures=failures(n, count=n, doubt=True)),
+    lambda journal, n: save(journal, n, State.GOOD, failures=failures(n, count=0)),
+    lambda journal, _n: journal.forgive(),
     lambda journal, _n: settle_oldest(journal),
     lambda journal, _n: journal.void("B"),
 ]
@@ -216,7 +254,8 @@ def seen(journal: Journal) -> tuple[object, ...]:
     """Return everything that a journal says, but for times and row numbers."""
     return (
         journal.current(),
-        [(report.session_id, report.payload) for report in journal.owed()],
+        [(row.session_id, row.payload, row.is_terminal) for row in journal.owed()],
+        list(journal.failures()),
         [journal.record(name) for name in "AB"],
         [replace(line, time_s=0.0) for line in journal.history(5)],
     )

@@ -21,8 +21,8 @@ from updater.edge.journal import SqliteJournal
 from updater.edge.lock import Lock
 
 COMMANDS = (
-    "run", "status", "install", "write", "read-back", "mark-good", "rollback", "env", "register",
-    "history",
+    "run", "status", "install", "write", "read-back", "mark-good", "rollback", "env", "offers",
+    "register", "history",
 )  # fmt: skip
 WRONG = "0" * 32
 
@@ -41,7 +41,7 @@ def test_help_teaches(workshop: Workshop) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 100
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "env print"])
+@pytest.mark.parametrize("command", [*COMMANDS, "env print", "offers clear"])
 def test_each_command_has_help(workshop: Workshop, command: str) -> None:
     """Each command says what it does and which words it takes."""
     done = workshop.run(*command.split(), "--help")

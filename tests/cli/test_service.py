@@ -326,15 +326,17 @@ def test_the_whole_history_fits_an_answer(workshop: Workshop, agent: Agent) -> N
 
 @pytest.mark.root
 @pytest.mark.parametrize(
-    ("command", "code"), [("status", 0), ("history", 0), ("mark-good", 4), ("rollback", 4)]
-)
+    ("command", "code"),
+    [("status", 0), ("history", 0), ("offers", 0), ("offers clear", 4), ("mark-good", 4),
+     ("rollback", 4)],
+)  # fmt: skip
 def test_others_may_look_and_not_touch(
     workshop: Workshop, agent: Agent, command: str, code: int
 ) -> None:
     """A user whom the socket's mode lets in reads; changing takes root or the agent's user."""
     workshop.control.chmod(0o666)
     workshop.user = 65534
-    done = workshop.run(command)
+    done = workshop.run(*command.split())
     assert done.returncode == code, done
     if code:
         assert "is for root or the agent's own user" in done.stderr

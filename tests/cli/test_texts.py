@@ -47,6 +47,11 @@ SAID = {
         {"session": {**SESSION, "state": "failed", "reason": "install: MD5 is 0"}},
         "session 5e55: version 2.0.0 failed: install: MD5 is 0",
     ),
+    "kept": (
+        {"kept": {"version": "2.0.0", "next_try_s": 90}},
+        "version 2.0.0 is offered; it has failed before and is tried again in 90 s "
+        "(why: updater offers)",
+    ),
     "link down": ({"link": False}, "agent runs, link down"),
     "no agent": ({"agent": False}, "no agent runs here; it is started by: updater run"),
     "problem": ({"problems": ["the disk is gone"]}, "problem: the disk is gone"),

@@ -198,7 +198,8 @@ def test_the_interface_is_what_is_served(path: str) -> None:
     methods = {name for name, member in interface.members.items() if hasattr(member, "in_type")}
     assert interface.name == "org.updater.Control"
     assert methods == {
-        "GetStatus", "GetHistory", "GetEnvironment", "Install", "MarkGood", "Rollback",
+        "GetStatus", "GetHistory", "GetOffers", "ClearOffers", "GetEnvironment", "Install",
+        "MarkGood", "Rollback",
     }  # fmt: skip
 
 

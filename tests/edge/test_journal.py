@@ -16,9 +16,10 @@ from fds import descriptors
 from journalcases import FIRMWARE, GOOD, OFFER, RECORD, SESSION, raw
 
 from updater.core.errors import JournalError, ResultCode
-from updater.core.model import Firmware, OwedReport, Session, SlotRecord, State
+from updater.core.model import Failures, Firmware, OwedReport, Session, SlotRecord, State
 from updater.edge import journal as journal_module
-from updater.edge.journal import FILE_NAME, LostJournal, SqliteJournal
+from updater.edge.journal import FILE_NAME, SqliteJournal
+from updater.lostjournal import LostJournal
 
 REPO = Path(__file__).parent.parent.parent
 
@@ -143,12 +144,14 @@ def test_nothing_grows_for_ever(
     for turn in range(30):
         journal.save(replace(GOOD, id=str(turn)), f"turn {turn}", report=b"x")
         journal.settle(journal.owed()[-1])
+        journal.owe(str(turn), b"y")
+        journal.note(Failures(replace(FIRMWARE, version=str(turn)), 1, 0.0))
     assert [e.text for e in journal.history(99)] == [f"turn {n}" for n in range(29, 19, -1)]
     assert [report.payload for report in journal.owed()] == [b"owed"]
+    tables = ("sessions", "owed_reports", "owed_burnings", "history", "failures")
     with closing(raw(folder)) as db:
-        counts = [db.execute(f"SELECT count(*) FROM {t}").fetchone()[0]  # noqa: S608 - constants
-                  for t in ("sessions", "owed_reports", "history")]  # fmt: skip
-    assert counts == [10, 11, 10]
+        counts = [db.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in tables]  # noqa: S608 - constants
+    assert counts == [10, 11, 10, 10, 10]
 
 
 # --- how it keeps it -----------------------------------------------------------------------------
@@ -330,7 +333,11 @@ def test_a_lost_journal_begins_nothing() -> None:
     assert (lost.current(), list(lost.owed()), lost.record("A")) == (None, [], None)
     for refused in (
         lambda: lost.save(SESSION, "text", report=b"x", record=RECORD, void="A"),
+        lambda: lost.owe(SESSION.id, b"x"),
         lambda: lost.settle(OwedReport(1, SESSION.id, b"x")),
+        lambda: lost.note(Failures(FIRMWARE, 1, 0.0)),
+        lost.forgive,
+        lost.failures,
         lambda: lost.void("A"),
         lambda: lost.history(1),
     ):

@@ -15,7 +15,8 @@ MD5 = "0123456789abcdef0123456789abcdef"
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory, old: Image) -> Iterator[Rig]:
     """Return a desk whose board runs and has reported its version."""
-    with Rig(tmp_path_factory.mktemp("rig"), old) as rig:
+    at_once = {"[download]": "[offers]\nretry_wait_s = 0\n[download]"}  # some share an identity
+    with Rig(tmp_path_factory.mktemp("rig"), old, replaced=at_once) as rig:
         rig.board.power_on()
         rig.cloud.wait_for_version("0.1", timeout_s=90)
         yield rig

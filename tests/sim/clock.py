@@ -19,6 +19,7 @@ class Clock:
     def __init__(self) -> None:
         self.now_s = 1000.0
         self.limit_s = NEVER_S
+        self.ahead_s = 0.0  # of what monotonic clocks say: the wall clock
         self._readable_from_s: dict[int, float] = {}
         self._last = 99
         self._turns = 0

@@ -8,6 +8,8 @@ that the journal still vouches for
 none but that of the running image
 4  a terminal report is journalled before it is told; a refusal needs no session, and is never
 that of an open one
+5  what the journal holds for the cloud goes out in its order, the next after the PUBACK of the one
+before, and each row once in a connection
 """
 
 from typing import TYPE_CHECKING
@@ -16,6 +18,7 @@ from sim.cloud import Message
 from sim.flash import Medium
 from sim.machine import Boot
 from sim.uplink import is_terminal
+from updater.core import messages
 
 if TYPE_CHECKING:
     from sim.world import World
@@ -44,20 +47,33 @@ class Laws:
         assert bootname not in world.journal.records, "the target still has its record"
 
     def check_message(self, message: Message, payload: bytes) -> None:
-        """Laws 3 and 4, as a message reaches the cloud."""
+        """Laws 3 to 5, as a message reaches the cloud."""
         journal = self._world.journal
         owed = [r.payload for r in journal.reports if r.id not in journal.settled]
+        self._check_order(message, payload)
         if message.type == "report_version":
             self._check_version(message, owed)
         elif is_terminal(message) and payload not in owed:
             self._check_refusal(message)
             self.refusals.append(message)
 
+    def _check_order(self, message: Message, payload: bytes) -> None:
+        journal, cloud = self._world.journal, self._world.cloud
+        rows = journal.undelivered
+        waiting = [row for row in rows if row.payload not in cloud.acknowledged]
+        ours = [row for row in waiting if row.payload == payload]
+        if message.qos and ours and cloud.link is not None:
+            assert ours[0] is waiting[0], "a later report overtakes an earlier one"
+            assert ours[0].id not in cloud.link.given, "a report is given to the link twice"
+            cloud.link.given.add(ours[0].id)
+
     def _check_version(self, message: Message, owed: list[bytes]) -> None:
         world = self._world
         assert not world.is_on_trial, "a version is reported in a trial"
         assert world.cloud.acknowledged.issuperset(owed), "a terminal report comes first"
-        assert message.version == world.booted.image.version, "that is not what runs"
+        version = world.booted.image.version
+        runs = version if messages.is_version(version) else messages.UNKNOWN_VERSION
+        assert message.version == runs, "that is not what runs"
 
     def _check_refusal(self, message: Message) -> None:
         session = self._world.session

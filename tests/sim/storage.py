@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from sim.instants import Instants
 from updater.core.errors import EnvironmentStoreError, JournalError
-from updater.core.model import HistoryEntry, OwedReport, Session, SlotRecord
+from updater.core.model import Failures, Firmware, HistoryEntry, OwedReport, Session, SlotRecord
 
 
 class Fault(enum.Enum):
@@ -68,18 +68,31 @@ class MemoryJournal:
     def __init__(self, instants: Instants) -> None:
         self.sessions: dict[str, Session] = {}
         self.records: dict[str, SlotRecord] = {}
-        self.reports: list[OwedReport] = []  # all there ever were
+        self.rows: list[OwedReport] = []  # of the outbox: all there ever were
         self.settled: set[int] = set()
+        self.failed: dict[Firmware, Failures] = {}
         self.lines: list[HistoryEntry] = []
         self.can_be_opened = self.is_readable = self.is_writable = True
         self._instants = instants
+
+    @property
+    def reports(self) -> list[OwedReport]:
+        """Every terminal report that ever was owed."""
+        return [row for row in self.rows if row.is_terminal]
+
+    @property
+    def undelivered(self) -> list[OwedReport]:
+        """What is owed, whether or not the journal can be read."""
+        ended = {row.session_id for row in self.reports if row.id in self.settled}
+        left = [row for row in self.rows if row.id not in self.settled]
+        return [row for row in left if row.is_terminal or row.session_id not in ended]
 
     def current(self) -> Session | None:
         """Return the newest session."""
         self._refuse_unless(self.is_readable)
         return next(reversed(self.sessions.values()), None)
 
-    def save(
+    def save(  # noqa: PLR0913 - what is one transaction
         self,
         session: Session,
         text: str,
@@ -87,6 +100,7 @@ class MemoryJournal:
         report: bytes | None = None,
         record: SlotRecord | None = None,
         void: str | None = None,
+        failures: Failures | None = None,
     ) -> None:
         """Store everything that is given in one instant."""
         self._refuse_unless(self.is_writable)
@@ -100,12 +114,44 @@ class MemoryJournal:
             if record is not None:
                 self.records[record.bootname] = record
             if report is not None and session.id not in {r.session_id for r in self.reports}:
-                self.reports.append(OwedReport(len(self.reports) + 1, session.id, report))
+                self.rows.append(OwedReport(len(self.rows) + 1, session.id, report))
+            if failures is not None:
+                self._put(failures)
+
+    def owe(self, session_id: str, payload: bytes) -> None:
+        """Owe the first burning of a session."""
+        self._refuse_unless(self.is_writable)
+        with self._instants.durable("journal: burning owed"):
+            if all(row.is_terminal or row.session_id != session_id for row in self.rows):
+                row = OwedReport(len(self.rows) + 1, session_id, payload, is_terminal=False)
+                self.rows.append(row)
 
     def owed(self) -> Sequence[OwedReport]:
         """Return what is not settled, oldest first."""
         self._refuse_unless(self.is_readable)
-        return [report for report in self.reports if report.id not in self.settled]
+        return self.undelivered
+
+    def failures(self) -> Sequence[Failures]:
+        """Return every firmware that has failed, the latest last."""
+        self._refuse_unless(self.is_readable)
+        return list(self.failed.values())
+
+    def note(self, failures: Failures) -> None:
+        """Store what is known of one firmware."""
+        self._refuse_unless(self.is_writable)
+        with self._instants.durable("journal: failures noted"):
+            self._put(failures)
+
+    def forgive(self) -> None:
+        """Forget every failure."""
+        self._refuse_unless(self.is_writable)
+        with self._instants.durable("journal: failures forgotten"):
+            self.failed = {}
+
+    def _put(self, failures: Failures) -> None:
+        self.failed.pop(failures.firmware, None)
+        if not failures.is_none:
+            self.failed[failures.firmware] = failures
 
     def settle(self, report: OwedReport) -> None:
         """Note that *report* was acknowledged."""
@@ -135,7 +181,7 @@ class MemoryJournal:
     def lose(self) -> None:
         """Be the empty journal of a new data partition."""
         self.sessions, self.records, self.lines = {}, {}, []
-        self.reports, self.settled = [], set()
+        self.rows, self.settled, self.failed = [], set(), {}
 
     @staticmethod
     def _refuse_unless(is_possible: bool) -> None:

@@ -74,6 +74,8 @@ def assert_ended_well(world: World, story: Story, *, cuts: int) -> None:
     assert session.state is (State.GOOD if runs_new else State.FAILED)
     assert_settled(world)
     assert [report.session_id for report in world.journal.reports] == list(world.journal.sessions)
+    counts = [each.count for each in world.journal.failures()]
+    assert counts == ([] if runs_new else [1])  # once, whatever was cut
     assert 1 <= len(world.outcomes) <= 1 + cuts
     assert {(m.state, m.code) for m in world.outcomes} == {
         ("done", 0) if runs_new else ("fail", int(session.code))

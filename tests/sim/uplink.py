@@ -86,6 +86,7 @@ class MemoryLink:
         self._has_output = False
         self._token = 0
         self._unacknowledged: dict[int, bytes] = {}
+        self.given: set[int] = set()  # rows of the journal, in this connection
 
     def fileno(self) -> int | None:
         """Return the descriptor of the connection, if there is one."""
@@ -156,6 +157,7 @@ class MemoryLink:
             return
         self._fileno = self._clock.open()
         self._token = 0  # as each connection of the real link has a client of its own
+        self.given.clear()
         self._cloud.link = self
         self.bring(Connected())
 

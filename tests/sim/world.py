@@ -52,10 +52,10 @@ from updater.agent import Agent
 from updater.core import bootflow
 from updater.core.config import Config
 from updater.core.errors import JournalError, TransportError
+from updater.core.journal import Journal
 from updater.core.model import Offer, Session, Slots, State
-from updater.core.ports import Journal
 from updater.device import Device
-from updater.edge.journal import LostJournal
+from updater.lostjournal import LostJournal
 
 
 class World:
@@ -65,8 +65,10 @@ class World:
     system: MemorySystem
     pipeline: MemoryPipeline  # of this process
 
-    def __init__(self, config: Config = CONFIG, spare: Image | None = None) -> None:
-        """Put ``OLD`` into slot A, which boots, and *spare* into B, or nothing."""
+    def __init__(
+        self, config: Config = CONFIG, spare: Image | None = None, image: Image = OLD
+    ) -> None:
+        """Put *image* into slot A, which boots, and *spare* into B, or nothing."""
         self.config = config
         self.clock = Clock()
         self.instants = Instants()
@@ -75,7 +77,7 @@ class World:
         self.web = Web()
         self.cloud = MemoryCloud(self.clock)
         self.checkpoints: dict[str, Checkpoint] = {}  # files of the data partition, by path
-        self.media = {"A": Medium(OLD, OLD), "B": Medium(spare, spare)}
+        self.media = {"A": Medium(image, image), "B": Medium(spare, spare)}
         self.boots: list[Boot] = []
         self.problems: dict[str, str | None] = {}  # of health checks; None: hangs
         self.reboot_s = 1.0  # from the request to the reset
@@ -132,7 +134,7 @@ class World:
             and self.system.reboot_at_s == NEVER_S
             and (self.session is None or self.session.state.is_final)
             and not self.is_on_trial
-            and len(self.journal.settled) == len(self.journal.reports)
+            and not self.journal.undelivered
             and self.cloud.task is None
             and self.cloud.link is not None
             and self.heard[-1:] == [f"report_version {self.booted.image.version}"]

@@ -143,6 +143,18 @@ class DownloadConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OffersConfig:
+    """``[offers]``: how often a firmware that fails is tried again."""
+
+    failures: int = _row("failures of one firmware until it is refused", 3, low=1, high=1000)
+    retry_wait_s: float = _row(
+        "pause after its first failure, doubled by each further one, seconds", 3600.0,
+        low=0, high=604800,
+    )  # fmt: skip
+    retry_wait_limit_s: float = _row("longest such pause, seconds", 86400.0, low=0, high=604800)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HealthCommand:
     """``[[health.command]]``: a program whose exit status 0 means healthy."""
 
@@ -182,6 +194,7 @@ class Config:
 
     cloud: CloudConfig = _row("the cloud")
     download: DownloadConfig = _row("the download", DownloadConfig())
+    offers: OffersConfig = _row("offers", OffersConfig())
     health: HealthConfig = _row("health", HealthConfig())
     state: StateConfig = _row("state", StateConfig())
 

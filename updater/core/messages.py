@@ -26,6 +26,13 @@ _URL = re.compile(r"https?://[!-~]{1,2040}")
 _WORD = re.compile(r"[!-~]{1,64}")
 
 
+UNKNOWN_VERSION = "unknown"  # what runs has no version that could be reported
+
+
+class _Ambiguous(dict[str, object]):
+    """A JSON object that names something twice."""
+
+
 @dataclass(frozen=True, slots=True)
 class VersionResponse:
     """``report_version_rsp``: the cloud's answer to ``report_version``."""
@@ -54,6 +61,11 @@ def check_version(value: object) -> str:
     return _matched(value, _VERSION, "version")
 
 
+def is_version(value: str) -> bool:
+    """Tell whether *value* is a version."""
+    return _VERSION.fullmatch(value) is not None
+
+
 def check_md5(value: object) -> str:
     """Return *value* in lower case if it is an MD5 in hexadecimal."""
     return _matched(value, _MD5, "md5sum").lower()
@@ -72,7 +84,12 @@ def check_size_bytes(value: object) -> int:
 
 
 def report_version(version: str, fw_type: str | None = None) -> bytes:
-    """Return the message that names the running version and pulls what the cloud has for us."""
+    """Return the message that names the running version and pulls what the cloud has for us.
+
+    Raises:
+        OfferError: That is no version, and the cloud would not take it for one.
+    """
+    check_version(version)
     report = {"version": version} if fw_type is None else {"version": version, "fw_type": fw_type}
     return _bytes({"type": "report_version", "report": report})
 
@@ -117,12 +134,22 @@ def _object(payload: bytes) -> Mapping[str, object]:
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise OfferError(f"{len(payload)} bytes, at most {MAX_PAYLOAD_BYTES} are taken")
     try:
-        message = json.loads(payload.decode("utf-8"), parse_constant=_no_constant)
+        message = json.loads(
+            payload.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_named_once
+        )
     except (ValueError, RecursionError) as error:  # also no UTF-8, numbers of too many digits
         raise OfferError(f"no JSON: {type(error).__name__}") from None
     if not isinstance(message, dict):
         raise OfferError("no JSON object")
+    if isinstance(message, _Ambiguous):
+        raise OfferError("a key stands there twice")
     return message
+
+
+def _named_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return *pairs* as an object that knows whether a name stands in it twice."""
+    message = dict(pairs)
+    return message if len(message) == len(pairs) else _Ambiguous(message)
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -129,11 +129,39 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class OwedReport:
-    """A terminal report that the broker has not acknowledged yet."""
+    """A report that the broker has not acknowledged yet.
+
+    Attributes:
+        id: Of its own among those of its kind.
+        is_terminal: It tells how a session has ended, else that the session is burning.
+    """
 
     id: int
     session_id: str
     payload: bytes
+    is_terminal: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """How one firmware has failed on this device.
+
+    Attributes:
+        count: Sessions of it that have failed since one that has not.
+        time_s: When the last of them did, UNIX seconds.
+        is_undecided: One more has failed for want of the link alone: whether that counts is not
+            known yet.
+    """
+
+    firmware: Firmware
+    count: int
+    time_s: float
+    is_undecided: bool = False
+
+    @property
+    def is_none(self) -> bool:
+        """True if there is nothing to remember."""
+        return self.count == 0 and not self.is_undecided
 
 
 @dataclass(frozen=True, slots=True)

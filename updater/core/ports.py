@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The seams: one small protocol per outside thing that the agent uses; ``link`` has one more.
+"""The seams: one small protocol per outside thing; ``link`` and ``journal`` have one more each.
 
 Edge modules implement these; tests implement them over memory. Every method raises errors of
 ``updater.core.errors`` and nothing else. No protocol blocks for longer than its docstring says:
@@ -13,13 +13,7 @@ from typing import Protocol
 
 from updater.core.config import DownloadConfig
 from updater.core.errors import UpdaterError
-from updater.core.model import (
-    HistoryEntry,
-    OwedReport,
-    Session,
-    SlotRecord,
-    Slots,
-)
+from updater.core.model import Slots
 
 # --- the native pipeline -------------------------------------------------------------------------
 
@@ -240,53 +234,6 @@ class System(Protocol):
 
     def reboot(self) -> None:
         """Ask the system to reboot, orderly. Returns; the process will be told to end."""
-
-
-# --- journal -------------------------------------------------------------------------------------
-
-
-class Journal(Protocol):
-    """What must survive a power cut. Each method is one durable transaction."""
-
-    def current(self) -> Session | None:
-        """Return the session that has not ended, or the last one that has, or None."""
-
-    def save(
-        self,
-        session: Session,
-        text: str,
-        *,
-        report: bytes | None = None,
-        record: SlotRecord | None = None,
-        void: str | None = None,
-    ) -> None:
-        """Store *session* as it stands now, with *text* as a line of history.
-
-        Args:
-            session: New, or known by its id.
-            text: What happened, for people.
-            report: A terminal report that is owed from now on.
-            record: What a slot is now known to hold.
-            void: Bootname of a slot whose record no longer holds.
-        """
-
-    def owed(self) -> Sequence[OwedReport]:
-        """Return the reports that the broker has not acknowledged, oldest first."""
-
-    def settle(self, report: OwedReport) -> None:
-        """Note that the broker has acknowledged *report*."""
-
-    def record(self, bootname: str) -> SlotRecord | None:
-        """Return what *bootname* is known to hold."""
-
-    def void(self, bootname: str) -> None:
-        """Forget what *bootname* holds; it is about to be written."""
-
-    def history(self, limit: int) -> Sequence[HistoryEntry]:
-        """Return the newest *limit* lines of history, newest first."""
-
-    def close(self) -> None:
-        """Close the journal."""
 
 
 # --- health --------------------------------------------------------------------------------------

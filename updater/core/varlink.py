@@ -28,6 +28,12 @@ method GetStatus() -> (status: object)
 # The newest entries; limit is from 1 to 500.
 method GetHistory(limit: ?int) -> (entries: []Entry)
 
+# Which offers have failed here, the latest last.
+method GetOffers() -> (offers: []object)
+
+# Forget all that: what is offered next is tried at once. Needs root, or the agent's own user.
+method ClearOffers() -> (cleared: int)
+
 # Every variable of the boot environment.
 method GetEnvironment() -> (variables: [string]string)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The journal behind ``core.ports.Journal``: SQLite on the data partition, each method durable.
+"""The journal behind ``core.journal.Journal``: SQLite on the data partition, each method durable.
 
 journal_mode=WAL and synchronous=FULL: a method returns when its transaction is on the medium. Both
 slots' versions of this program share the file, so the schema only ever grows: a reader names the
@@ -7,24 +7,23 @@ columns that it knows and ignores the others. URLs are secrets: the file's mode 
 session's URL is erased when the session has ended, from the write-ahead log too.
 """
 
-import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from updater.core.errors import JournalError, ResultCode
-from updater.core.model import (
-    Firmware,
-    HistoryEntry,
-    Offer,
-    OwedReport,
-    Session,
-    SlotRecord,
-    State,
+from updater.core.errors import JournalError
+from updater.core.journalrows import (
+    FAILURES_COLUMNS,
+    SESSION_COLUMNS,
+    failures_of,
+    record_of,
+    session_of,
+    session_row,
 )
+from updater.core.model import Failures, HistoryEntry, OwedReport, Session, SlotRecord
 
 FILE_NAME = "journal.sqlite"
 HISTORY_LIMIT = 500
@@ -48,17 +47,22 @@ CREATE TABLE IF NOT EXISTS history (
     version TEXT NOT NULL, state TEXT NOT NULL, text TEXT NOT NULL);
 """
 
+# Younger than the others: added with the first row that needs them, never at a start, which may be
+# that of a trial. after_id: the last terminal report that was owed before this one.
+_YOUNGER = {
+    "owed_burnings": "id INTEGER PRIMARY KEY, session_id TEXT NOT NULL UNIQUE, "
+    "payload BLOB NOT NULL, after_id INTEGER NOT NULL, is_settled INTEGER NOT NULL DEFAULT 0",
+    "failures": "number INTEGER PRIMARY KEY, version TEXT NOT NULL, md5 TEXT NOT NULL, "
+    "size_bytes INTEGER NOT NULL, count INTEGER NOT NULL, time_s REAL NOT NULL, "
+    "is_undecided INTEGER NOT NULL, UNIQUE (version, md5, size_bytes)",
+}
+
 # Of slot_records, and younger than it: added with the first record that needs them, never at a
 # start, which may be that of a trial. A version that does not know them leaves the defaults.
 _IMAGE_COLUMNS = {
     "image_md5": "TEXT NOT NULL DEFAULT ''",
     "image_size_bytes": "INTEGER NOT NULL DEFAULT 0",
 }
-
-_SESSION_COLUMNS = (
-    "id, state, version, md5, size_bytes, url, task_id, fw_type, is_local, "
-    "target, other, code, reason, baseline"
-)
 
 
 @contextmanager
@@ -112,12 +116,12 @@ class SqliteJournal:
         """Return the session that has not ended, or the last one that has, or None."""
         with _translated(self._path):
             row = self._db.execute(
-                f"SELECT {_SESSION_COLUMNS} FROM sessions ORDER BY number DESC LIMIT 1"  # noqa: S608 - a constant
+                f"SELECT {SESSION_COLUMNS} FROM sessions ORDER BY number DESC LIMIT 1"  # noqa: S608 - a constant
             ).fetchone()
         with _understood(self._path, "a session"):
-            return None if row is None else _session(row)
+            return None if row is None else session_of(row)
 
-    def save(
+    def save(  # noqa: PLR0913 - what is one transaction
         self,
         session: Session,
         text: str,
@@ -125,14 +129,15 @@ class SqliteJournal:
         report: bytes | None = None,
         record: SlotRecord | None = None,
         void: str | None = None,
+        failures: Failures | None = None,
     ) -> None:
         """Store *session* as it stands now, with a line of history and what goes with it."""
         with self._transaction():
-            values = _row(session)
+            values = session_row(session)
             marks = ", ".join("?" * len(values))
-            updates = ", ".join(f"{c} = excluded.{c}" for c in _SESSION_COLUMNS.split(", ")[1:])
+            updates = ", ".join(f"{c} = excluded.{c}" for c in SESSION_COLUMNS.split(", ")[1:])
             self._db.execute(
-                f"INSERT INTO sessions ({_SESSION_COLUMNS}) VALUES ({marks}) "  # noqa: S608 - constants
+                f"INSERT INTO sessions ({SESSION_COLUMNS}) VALUES ({marks}) "  # noqa: S608 - constants
                 f"ON CONFLICT (id) DO UPDATE SET {updates}",
                 values,
             )
@@ -146,25 +151,75 @@ class SqliteJournal:
                     "INSERT OR IGNORE INTO owed_reports (session_id, payload) VALUES (?, ?)",
                     (session.id, report),
                 )
+            if failures is not None:
+                self._store_failures(failures)
         if session.state.is_final:
             self._forget()
 
+    def owe(self, session_id: str, payload: bytes) -> None:
+        """Owe the cloud that a session is burning; the first time is the only one."""
+        with self._transaction():
+            self._grow("owed_burnings")
+            self._db.execute(
+                "INSERT OR IGNORE INTO owed_burnings (session_id, payload, after_id) "
+                "VALUES (?, ?, (SELECT coalesce(max(id), 0) FROM owed_reports))",
+                (session_id, payload),
+            )
+            self._db.execute(
+                "DELETE FROM owed_burnings WHERE id <= (SELECT max(id) FROM owed_burnings) - ?",
+                (HISTORY_LIMIT,),
+            )
+
     def owed(self) -> Sequence[OwedReport]:
-        """Return the reports that the broker has not acknowledged, oldest first."""
+        """Return the reports that the broker has not acknowledged, in the order of their being.
+
+        What a version that knows no burning has left behind is none of them once the session's end
+        is acknowledged.
+        """
+        query = "SELECT id, session_id, payload, 1, id AS place FROM owed_reports"
+        query += " WHERE NOT is_settled"
         with _translated(self._path):
-            rows = self._db.execute(
-                "SELECT id, session_id, payload FROM owed_reports WHERE NOT is_settled ORDER BY id"
-            ).fetchall()
-        return [OwedReport(*row) for row in rows]
+            if self._has("owed_burnings"):
+                query += (
+                    " UNION ALL SELECT id, session_id, payload, 0, after_id + 0.5"
+                    " FROM owed_burnings AS burning WHERE NOT is_settled AND NOT EXISTS"
+                    " (SELECT 1 FROM owed_reports AS ended"
+                    " WHERE ended.session_id = burning.session_id AND ended.is_settled)"
+                )
+            rows = self._db.execute(f"{query} ORDER BY place, id").fetchall()
+        return [OwedReport(row[0], row[1], row[2], bool(row[3])) for row in rows]
 
     def settle(self, report: OwedReport) -> None:
         """Note that the broker has acknowledged *report*; what is long settled is dropped."""
+        table = "owed_reports" if report.is_terminal else "owed_burnings"
         with self._transaction():
-            self._db.execute("UPDATE owed_reports SET is_settled = 1 WHERE id = ?", (report.id,))
+            self._db.execute(f"UPDATE {table} SET is_settled = 1 WHERE id = ?", (report.id,))  # noqa: S608 - constants
             self._db.execute(
-                "DELETE FROM owed_reports WHERE is_settled AND id <= ?",
+                f"DELETE FROM {table} WHERE is_settled AND id <= ?",  # noqa: S608 - constants
                 (report.id - HISTORY_LIMIT,),
             )
+
+    def failures(self) -> Sequence[Failures]:
+        """Return every firmware that has failed, the latest last."""
+        with _translated(self._path):
+            if not self._has("failures"):
+                return []
+            rows = self._db.execute(
+                f"SELECT {FAILURES_COLUMNS} FROM failures ORDER BY number"  # noqa: S608 - a constant
+            ).fetchall()
+        with _understood(self._path, "a failure"):
+            return [failures_of(row) for row in rows]
+
+    def note(self, failures: Failures) -> None:
+        """Store what is known of one firmware, in place of what was."""
+        with self._transaction():
+            self._store_failures(failures)
+
+    def forgive(self) -> None:
+        """Forget every failure."""
+        with self._transaction():
+            if self._has("failures"):
+                self._db.execute("DELETE FROM failures")
 
     def record(self, bootname: str) -> SlotRecord | None:
         """Return what *bootname* is known to hold."""
@@ -173,7 +228,7 @@ class SqliteJournal:
             row = cursor.fetchone()
         with _understood(self._path, f"the record of slot {bootname}"):
             names = [column[0] for column in cursor.description]
-            return None if row is None else _record(dict(zip(names, row, strict=True)))
+            return None if row is None else record_of(dict(zip(names, row, strict=True)))
 
     def void(self, bootname: str) -> None:
         """Forget what *bootname* holds; it is about to be written."""
@@ -205,6 +260,29 @@ class SqliteJournal:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+
+    def _has(self, table: str) -> bool:
+        query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+        return self._db.execute(query, (table,)).fetchone() is not None
+
+    def _grow(self, table: str) -> None:
+        self._db.execute(f"CREATE TABLE IF NOT EXISTS {table} ({_YOUNGER[table]})")
+
+    def _store_failures(self, failures: Failures) -> None:
+        """Put *failures* in its firmware's place, or nothing; the oldest give way."""
+        self._grow("failures")
+        firmware = failures.firmware
+        identity = (firmware.version, firmware.md5, firmware.size_bytes)
+        self._db.execute(
+            "DELETE FROM failures WHERE version = ? AND md5 = ? AND size_bytes = ?", identity
+        )
+        if not failures.is_none:
+            cursor = self._db.execute(
+                f"INSERT INTO failures ({FAILURES_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608 - constants
+                (*identity, failures.count, failures.time_s, failures.is_undecided),
+            )
+            last = (cursor.lastrowid or 0) - HISTORY_LIMIT
+            self._db.execute("DELETE FROM failures WHERE number <= ?", (last,))
 
     def _store_record(self, record: SlotRecord) -> None:
         known = {row[1] for row in self._db.execute("PRAGMA table_info(slot_records)")}
@@ -245,58 +323,6 @@ class SqliteJournal:
         )
 
 
-class LostJournal:
-    """Stands in for a journal that cannot be opened: nothing is begun, verdicts still fall."""
-
-    def __init__(self, error: JournalError) -> None:
-        """Give *error* as the reason for everything that is refused."""
-        self._error = error
-
-    def current(self) -> Session | None:
-        """Know of no session: a trial that is under way is an orphan's."""
-        return None
-
-    def save(
-        self,
-        session: Session,
-        text: str,
-        *,
-        report: bytes | None = None,
-        record: SlotRecord | None = None,
-        void: str | None = None,
-    ) -> None:
-        """Refuse."""
-        del session, text, report, record, void
-        raise self._error
-
-    def owed(self) -> Sequence[OwedReport]:
-        """Owe nothing that is known."""
-        return ()
-
-    def settle(self, report: OwedReport) -> None:
-        """Refuse."""
-        del report
-        raise self._error
-
-    def record(self, bootname: str) -> SlotRecord | None:
-        """Know of no slot."""
-        del bootname
-        return None
-
-    def void(self, bootname: str) -> None:
-        """Refuse."""
-        del bootname
-        raise self._error
-
-    def history(self, limit: int) -> Sequence[HistoryEntry]:
-        """Refuse: an empty history would be a lie."""
-        del limit
-        raise self._error
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
 def _make_private(path: Path) -> None:
     """Make the file for our eyes only; one that exists is not opened, as its closing ends locks."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -304,57 +330,3 @@ def _make_private(path: Path) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     if path.stat().st_mode & 0o077:
         path.chmod(0o600)
-
-
-def _row(session: Session) -> tuple[object, ...]:
-    offer = session.offer
-    return (
-        session.id,
-        session.state.value,
-        offer.firmware.version,
-        offer.firmware.md5,
-        offer.firmware.size_bytes,
-        "" if session.state.is_final else offer.url,
-        json.dumps(offer.task_id),
-        offer.fw_type,
-        int(offer.is_local),
-        session.target,
-        session.other,
-        int(session.code),
-        session.reason,
-        json.dumps(session.baseline),
-    )
-
-
-def _firmware(version: object, md5: object, size_bytes: object) -> Firmware:
-    return Firmware(str(version), str(md5), int(str(size_bytes)))
-
-
-def _record(row: Mapping[str, object]) -> SlotRecord:
-    """Return the record; what a version has stored that decoded nothing is the firmware itself."""
-    firmware = _firmware(row["version"], row["md5"], row["size_bytes"])
-    md5 = str(row.get("image_md5") or firmware.md5)
-    size_bytes = int(str(row.get("image_size_bytes") or firmware.size_bytes))
-    return SlotRecord(str(row["bootname"]), firmware, md5, size_bytes)
-
-
-def _session(row: Sequence[object]) -> Session:
-    (identity, state, version, md5, size_bytes, url, task_id, fw_type, is_local,
-     target, other, code, reason, baseline) = row  # fmt: skip
-    offer = Offer(
-        _firmware(version, md5, size_bytes),
-        str(url),
-        json.loads(str(task_id)),
-        None if fw_type is None else str(fw_type),
-        is_local=bool(is_local),
-    )
-    return Session(
-        str(identity),
-        State(state),
-        offer,
-        str(target),
-        str(other),
-        ResultCode(int(str(code))),
-        str(reason),
-        tuple(json.loads(str(baseline))),
-    )

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""What the journal holds for the cloud, and what it knows of failures: in order, once, durable."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from journalcases import FIRMWARE, GOOD, SESSION, raw
+
+from updater.core.errors import JournalError
+from updater.core.model import Failures, State
+from updater.edge.journal import SqliteJournal
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    return str(tmp_path / "updater")
+
+
+@pytest.fixture
+def journal(folder: str) -> Iterator[SqliteJournal]:
+    with closing(SqliteJournal(folder)) as it:
+        yield it
+
+
+def test_a_burning_is_owed_once_and_between_its_neighbours(journal: SqliteJournal) -> None:
+    """After what ended before it, before its own session's end; never again once delivered."""
+    journal.save(replace(GOOD, id="a"), "good", report=b"a is done")
+    for _ in range(2):
+        journal.owe("b", b"b is burning")
+    journal.owe("b", b"b is burning, says somebody else")
+    journal.save(replace(GOOD, id="b"), "good", report=b"b is done")
+    journal.owe("c", b"c is burning")
+    owed = journal.owed()
+    wanted = [b"a is done", b"b is burning", b"b is done", b"c is burning"]
+    assert [row.payload for row in owed] == wanted
+    assert [row.is_terminal for row in owed] == [True, False, True, False]
+    for row in owed:
+        wanted.remove(row.payload)
+        journal.settle(row)
+        assert [left.payload for left in journal.owed()] == wanted
+    journal.owe("b", b"b is burning")
+    assert not journal.owed()
+
+
+def test_failures_are_kept_in_their_order(journal: SqliteJournal, folder: str) -> None:
+    """One row for each firmware, the latest last, here and in the next process."""
+    one, other = (Failures(replace(FIRMWARE, version=v), 1, 5.5) for v in ("1", "2"))
+    again = Failures(one.firmware, 2, 7.5, is_undecided=True)
+    assert list(journal.failures()) == []
+    journal.save(replace(SESSION, state=State.FAILED), "failed", failures=one)
+    journal.note(other)
+    journal.note(again)
+    assert list(journal.failures()) == [other, again]
+    with closing(SqliteJournal(folder)) as reader:
+        assert list(reader.failures()) == [other, again]
+    journal.note(Failures(other.firmware, 0, 9.5))
+    assert list(journal.failures()) == [again]
+    journal.forgive()
+    journal.forgive()
+    assert list(journal.failures()) == []
+
+
+def test_a_failure_is_stored_with_its_session_or_not_at_all(
+    journal: SqliteJournal, folder: str
+) -> None:
+    """One transaction: a cut never counts it twice."""
+    with closing(raw(folder)) as db:
+        db.execute("CREATE TRIGGER no BEFORE INSERT ON history BEGIN SELECT RAISE(ABORT, 'x'); END")
+    with pytest.raises(JournalError):
+        journal.save(SESSION, "failed", failures=Failures(FIRMWARE, 1, 5.5))
+    assert (journal.current(), list(journal.failures())) == (None, [])
+
+
+def tables_of(folder: str) -> set[str]:
+    """Return the names of the tables."""
+    with closing(raw(folder)) as db:
+        return {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def test_a_start_adds_no_table_to_an_older_file(folder: str) -> None:
+    """It may be that of a trial; the first row that needs a table brings it."""
+    older = {"sessions", "slot_records", "owed_reports", "history"}
+    with closing(SqliteJournal(folder)) as journal:
+        journal.save(GOOD, "good", report=b"done")
+        journal.forgive()
+        assert (list(journal.failures()), len(journal.owed())) == ([], 1)
+        assert tables_of(folder) == older
+        with closing(SqliteJournal(folder)) as other:
+            journal.owe("b", b"burning")
+            journal.note(Failures(FIRMWARE, 1, 0.0))
+            assert tables_of(folder) == {*older, "owed_burnings", "failures"}
+            assert (len(other.failures()), len(other.owed())) == (1, 2)
+
+
+def test_a_burning_that_an_older_version_has_not_told_is_not_told_after_the_end(
+    journal: SqliteJournal, folder: str
+) -> None:
+    """That version has delivered the end, and knew of no burning."""
+    journal.owe(GOOD.id, b"burning")
+    journal.save(GOOD, "good", report=b"done")
+    assert len(journal.owed()) == 2
+    with closing(raw(folder)) as db:
+        db.execute("UPDATE owed_reports SET is_settled = 1")
+    assert list(journal.owed()) == []
+
+
+def test_a_failure_that_makes_no_sense_is_an_error(journal: SqliteJournal, folder: str) -> None:
+    """In one sentence, and nothing of it is used."""
+    journal.note(Failures(FIRMWARE, 1, 0.0))
+    with closing(raw(folder)) as db:
+        db.execute("UPDATE failures SET count = 'many'")
+    with pytest.raises(JournalError, match="a failure makes no sense"):
+        journal.failures()

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: MIT
+"""The offers that have failed before: which is tried now, which later, which not at all.
+
+``core.breaker`` decides; this module keeps its facts in the journal, and the cloud's latest offer
+until the time for it has come. That one is kept in memory alone: a restart reports the version, and
+a cloud that still means it offers it again. Pauses go by the monotonic clock, and by the wall clock
+only for what an earlier process has left: nobody knows how wrong that was, or will be.
+
+An offer that a person makes here is not asked about.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+
+from updater.activity import NEVER_S
+from updater.core import breaker
+from updater.core.errors import JournalError, OfferError
+from updater.core.model import Failures, Firmware, Offer
+from updater.device import Device
+
+_log = logging.getLogger(__name__)
+
+_DECIDE_AGAIN_S = 60.0
+
+
+class Retries:
+    """Holds back what has failed; idle while nothing has."""
+
+    def __init__(self, device: Device, offered: Callable[[Offer], None], *, has_link: bool) -> None:
+        """Make a kept offer again by *offered* when its time has come."""
+        self._has_link = has_link  # else no time is long enough to connect
+        self._device = device
+        self._offered = offered
+        self._due_s: dict[tuple[Firmware, int], float] = {}  # by how often it has failed
+        self._decide_s = NEVER_S  # what was lost for want of the link alone
+        self._has_connected = False
+        self.held: Offer | None = None
+
+    def admit(self, offer: Offer) -> bool:
+        """Tell whether *offer* may be begun now; if not, it is kept until it may.
+
+        Raises:
+            OfferError: It has failed too often.
+            JournalError: Nobody knows.
+        """
+        limits = self._device.config.offers
+        known = breaker.of(offer.firmware, self._refreshed())
+        if breaker.is_refused(known, limits):
+            raise OfferError(
+                f"offer: version {offer.firmware.version} has failed {known.count} times; "
+                "only another image is taken, or: updater offers clear"
+            )
+        left_s = self._due_of(known) - self._now_s()
+        if left_s > 0:
+            _log.warning(
+                "offer of version %s: it has failed before; the next try is in %.0f s",
+                offer.firmware.version,
+                left_s,
+            )
+        self.held = offer if left_s > 0 else None
+        return left_s <= 0
+
+    def refresh(self) -> None:
+        """Take note of what has failed since: a session has ended, or this process begins."""
+        try:
+            known = self._refreshed()
+        except JournalError as error:
+            _log.error("%s; what has failed before is not known", error)
+            return
+        is_doubtful = self._has_link and any(each.is_undecided for each in known)
+        if is_doubtful and self._decide_s == NEVER_S:
+            self._has_connected = False
+            self._decide_s = self._now_s() + self._device.config.health.link_deadline_s
+
+    def connected(self) -> None:
+        """Count what was lost for want of the link alone: the old slot has one."""
+        if self._decide_s != NEVER_S:
+            self._has_connected = True
+            self._decide()
+
+    def clear(self) -> int:
+        """Forget every failure, and return how many firmwares had any; what is kept begins.
+
+        Raises:
+            JournalError: Nothing was forgotten.
+        """
+        known = self._device.journal.failures()
+        self._device.journal.forgive()
+        self._due_s.clear()
+        self._decide_s = NEVER_S
+        return len(known)
+
+    def listing(self) -> list[dict[str, object]]:
+        """Return every firmware that has failed, the latest last, for people and machines.
+
+        Raises:
+            JournalError: Nobody knows.
+        """
+        return [
+            listed(self._device, each, max(self._due_of(each) - self._now_s(), 0.0), self.held)
+            for each in self._refreshed()
+        ]
+
+    def kept(self) -> dict[str, object] | None:
+        """Return the offer that is kept for later, if there is one."""
+        if self.held is None:
+            return None
+        left_s = max(self._held_until_s() - self._now_s(), 0.0)
+        return {"version": self.held.firmware.version, "next_try_s": round(left_s)}
+
+    # --- activity --------------------------------------------------------------------------------
+
+    def interests(self) -> Mapping[int, int]:
+        """Wait for nothing but time."""
+        return {}
+
+    def deadline_s(self) -> float:
+        """Wake to make the kept offer again, or to acquit what had no link."""
+        return min(self._decide_s, self._held_until_s())
+
+    def wake(self, ready: Mapping[int, int]) -> None:
+        """Do what is due."""
+        del ready
+        now_s = self._now_s()
+        if now_s >= self._decide_s:
+            self._decide()
+        if now_s >= self._held_until_s() and self.held is not None:
+            offer, self.held = self.held, None
+            self._offered(offer)
+
+    # --- time ------------------------------------------------------------------------------------
+
+    def _now_s(self) -> float:
+        return self._device.system.monotonic_s()
+
+    def _held_until_s(self) -> float:
+        if self.held is None:
+            return NEVER_S
+        known = (key for key in self._due_s if key[0] == self.held.firmware)
+        return max((self._due_s[key] for key in known), default=-NEVER_S)
+
+    def _refreshed(self) -> list[Failures]:
+        """Return what the journal knows; from now on each pause goes by the monotonic clock."""
+        known = list(self._device.journal.failures())
+        before = self._due_s
+        self._due_s = {}
+        for each in known:
+            key = (each.firmware, each.count)
+            left_s = breaker.left_s(each, self._device.config.offers, self._device.system.time_s())
+            self._due_s[key] = before.get(key, self._now_s() + left_s)
+        return known
+
+    def _due_of(self, failures: Failures) -> float:
+        return self._due_s.get((failures.firmware, failures.count), -NEVER_S)
+
+    def _decide(self) -> None:
+        """Settle every doubt, now or a little later."""
+        self._decide_s = NEVER_S
+        try:
+            for each in self._device.journal.failures():
+                if each.is_undecided:
+                    self._device.journal.note(breaker.decided(each, is_counted=self._has_connected))
+            self._refreshed()
+        except JournalError as error:
+            _log.error("%s; whether a lost trial counts is decided later", error)
+            self._decide_s = self._now_s() + _DECIDE_AGAIN_S
+
+
+def listed(
+    device: Device, failures: Failures, left_s: float, held: Offer | None = None
+) -> dict[str, object]:
+    """Return one firmware that has failed as an object for machines."""
+    firmware = failures.firmware
+    is_refused = breaker.is_refused(failures, device.config.offers)
+    return {
+        "version": firmware.version,
+        "md5": firmware.md5,
+        "size_bytes": firmware.size_bytes,
+        "failures": failures.count,
+        "undecided": failures.is_undecided,
+        "refused": is_refused,
+        "next_try_s": None if is_refused else round(left_s),
+        "kept": held is not None and held.firmware == firmware,
+    }
+
+
+def listed_alone(device: Device) -> list[dict[str, object]]:
+    """Return the same where no agent runs: by the wall clock.
+
+    Raises:
+        JournalError: Nobody knows.
+    """
+    now_s, limits = device.system.time_s(), device.config.offers
+    known = device.journal.failures()
+    return [listed(device, each, breaker.left_s(each, limits, now_s)) for each in known]
