@@ -19,7 +19,7 @@ ROWS: dict[str, list[str]] = {
     ],
     "only $ota/update is subscribed, and nothing is said before its SUBACK": [
         "edge/test_mqtt.py::test_the_subscription_is_proven_before_connected",
-        "edge/test_mqtt_hostile.py::test_a_refused_subscription_is_no_link",
+        "edge/test_mqtt_logins.py::test_a_refused_subscription_is_no_link",
     ],
     "what comes on any other topic is nobody's": [
         "edge/test_mqtt_hostile.py::test_other_topics_are_nobodys",
@@ -207,8 +207,8 @@ ROWS: dict[str, list[str]] = {
     ],
     "servers are verified, by the system's authorities": [
         "native/test_https.py::test_a_server_of_no_known_authority_is_not_trusted",
-        "edge/test_mqtt_hostile.py::test_without_a_ca_file_the_systems_cas_decide",
-        "edge/test_mqtt_hostile.py::test_a_broker_that_cannot_be_verified_gets_nothing",
+        "edge/test_mqtt_tls.py::test_without_a_ca_file_the_systems_cas_decide",
+        "edge/test_mqtt_tls.py::test_a_broker_that_cannot_be_verified_gets_nothing",
     ],
     "plaintext is refused unless it is allowed": [
         "agent/test_reception.py::test_a_plaintext_url_is_refused_without_a_write",

@@ -18,8 +18,8 @@ SHORTER = {
     "VERSION_INTERVAL_S": MINUTE_S,
     "UNANSWERED_S": (1.5 * MINUTE_S,) * 4,  # a busy machine is not taken for a silent cloud
     "BURNING_INTERVAL_S": MINUTE_S,
-    "_BACKOFF_S": CONNECT_INTERVAL_S,
-    "_BACKOFF_LIMIT_S": 2 * CONNECT_INTERVAL_S,
+    "FLOOR_S": CONNECT_INTERVAL_S,
+    "LIMIT_S": 2 * CONNECT_INTERVAL_S,
 }
 
 
