@@ -305,6 +305,17 @@ def words(md5sum: str | None = None, size: object = len(IMAGE)) -> list[object]:
     return ["--md5", md5(IMAGE) if md5sum is None else md5sum, "--size", size]
 
 
+KNOWN_BY = ((0, 512), (512, 4096))  # what a slot is known by: the first sector, what is at 1 KiB
+
+
+def may_boot(held: bytes, *whole: bytes) -> bool:
+    """Tell whether *held* is known as something, and behind that is none of *whole*."""
+    return any(
+        any(held[first:end]) and not any(held[end:] == other[end:] for other in whole)
+        for first, end in KNOWN_BY
+    )
+
+
 def head(device: str | Path) -> bytes:
     """Return the first MiB of the medium, past the page cache."""
     fileno = os.open(device, os.O_RDONLY)
