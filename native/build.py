@@ -8,6 +8,7 @@ break somebody's ``pip install``.
 
 import os
 import re
+import sysconfig
 from pathlib import Path
 
 import cffi
@@ -26,8 +27,10 @@ DEFINES = ["-std=gnu11", "-D_FILE_OFFSET_BITS=64"]
 # what a device that unpacks nothing, or not all, can leave out: UPDATER_DECODERS=gzip,zstd or none
 DECODERS = {"gzip": "z", "xz": "lzma", "zstd": "zstd"}
 LINKING = ["-Wl,-z,relro,-z,now,-z,noexecstack"]
-# 64-bit counters are calls of a library where the processor has no such atomics (ARMv5)
-ATOMIC = ["-Wl,--push-state,--as-needed,-latomic,--pop-state"]
+# 64-bit counters may be calls of a library where words have 32 bits (ARMv5 has no such atomics)
+NARROW_WORD_BYTES = 4
+IS_NARROW = sysconfig.get_config_var("SIZEOF_VOID_P") == NARROW_WORD_BYTES
+ATOMIC = ["-Wl,--push-state,--as-needed,-latomic,--pop-state"] if IS_NARROW else []
 
 
 def decoders() -> list[str]:

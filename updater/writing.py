@@ -8,6 +8,7 @@ and size, goes on where it was.
 
 import argparse
 import logging
+import os
 import select
 import stat
 import sys
@@ -173,11 +174,17 @@ def _remains(
     request: InstallRequest, medium: Medium, running: RunningInstall, error: UpdaterError | None
 ) -> str:
     """Return what is left behind by *running*, which is closed: nothing moves any more."""
+    return remains(request, medium, running.phase(), error, is_kept=_is_kept(request))
+
+
+def _is_kept(request: InstallRequest) -> bool:
+    """Tell whether there is a checkpoint that this try could write: else it is of an older one."""
+    path = request.checkpoint
     try:
-        is_kept = Path(request.checkpoint).stat().st_size > 0  # emptied when it is of no use
+        is_filled = Path(path).stat().st_size > 0  # emptied when it is of no use
     except OSError:
-        is_kept = False
-    return remains(request, medium, running.phase(), error, is_kept=is_kept)
+        return False
+    return is_filled and os.access(path, os.W_OK)
 
 
 class _Watch:

@@ -74,6 +74,17 @@ def bench(workshop: Workshop) -> Iterator[Bench]:
         yield Bench(workshop, web, device)
 
 
+@contextmanager
+def read_only(path: Path) -> Iterator[None]:
+    """Let *path* be on a medium that takes no writes."""
+    subprocess.run(["mount", "--bind", path, path], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", path], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", path], check=True)
+
+
 # --- a kill --------------------------------------------------------------------------------------
 
 
@@ -119,6 +130,18 @@ def test_a_summary_is_of_this_try(bench: Bench) -> None:
         process.communicate(timeout=20)
     done = bench.workshop.run(*bench.words())
     assert "were there from an earlier try" in done.stdout
+
+
+def test_a_checkpoint_that_cannot_be_opened_is_no_promise(bench: Bench) -> None:
+    """Where an older one has become read-only, nobody says that the next try goes on."""
+    with bench.until(30 * MIB) as process:
+        process.kill()
+        process.communicate(timeout=20)
+    with read_only(bench.workshop.folder / "state/checkpoint"), bench.until(20 * MIB) as process:
+        process.send_signal(signal.SIGINT)
+        _out, err = process.communicate(timeout=20)
+    assert "its beginning is blank; the same command begins anew\n" in err
+    bench.again()  # brings what is missing or all of it: whichever the medium proves
 
 
 # --- a signal ------------------------------------------------------------------------------------
