@@ -11,7 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +67,17 @@ def newer_python() -> str:
 
 
 def device(folder: Path, **settings: Any) -> dict[str, Any]:
-    """Return what happened to a device of *settings* in a newer Python, to which paho is lent."""
+    """Return what happened to a device of *settings* in a newer Python."""
+    known = {"host": "127.0.0.1", "product_id": "P", "device_name": "D"}
+    return device_by([newer_python()], folder, {**known, **settings})
+
+
+def device_by(python: Sequence[str], folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same by the command *python*, to which paho is lent in *folder*."""
     (folder / "paho").symlink_to(Path(next(iter(paho.__path__))))
     path = os.pathsep.join(map(str, (folder, HERE, HERE.parent, HERE.parent.parent)))
-    known = {"host": "127.0.0.1", "product_id": "P", "device_name": "D"}
     done = subprocess.run(
-        [newer_python(), str(HERE / "device.py"), json.dumps({**known, **settings})],
+        [*python, str(HERE / "device.py"), json.dumps(settings)],
         env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
         stdout=subprocess.PIPE,
         timeout=30,
