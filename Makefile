@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # The commands of the README. Each does its own set-up: packages, virtual environment, native build.
-.PHONY: help demo test test-long bench lint boot-scripts
+.PHONY: help demo board test test-long bench lint boot-scripts
 .DEFAULT_GOAL := help
 
 # mkfs and sfdisk are in /usr/sbin, where people who are not root do not look
@@ -8,6 +8,7 @@ SETUP = python=$$(.ci/setup | tail -n 1) && export PYTHONPATH=.:tests PATH="$$PA
 
 help:
 	@echo "make demo          a good update and a bad one, on an emulated board, on one screen"
+	@echo "make board         the emulated board as a device of your own: FILES=FOLDER (docs/cloud.md)"
 	@echo "make test          lint, then every test, the emulated board included"
 	@echo "make test-long     what takes longer: random power cuts, more of everything"
 	@echo "make bench         measure the native pipeline and write docs/bench"
@@ -17,6 +18,10 @@ help:
 # PICTURE=docs/demo.svg draws the run into that file.
 demo:
 	@$(SETUP) && "$$python" -m demo $(if $(PICTURE),--picture $(PICTURE))
+
+# FILES names a folder with the board's own files: docs/cloud.md.
+board:
+	@$(SETUP) && "$$python" -m board.emulator $(FILES)
 
 test: lint
 	@$(SETUP) && "$$python" -m pytest --cov --cov-report=term:skip-covered tests && \

@@ -16,10 +16,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 from cloudpage import Block
-from workshop import environment
+from workshop import REPOSITORY, environment
+
+from board.emulator import cache
 
 ADDRESS = "192.0.2.1"
 _PLACES = ("/etc/mosquitto", "/etc/nginx", "/etc/systemd", "/data/updater", "/srv/firmware")
@@ -124,6 +126,25 @@ class PageMachine:
                 yield said
             finally:
                 _end(process)
+
+    @contextmanager
+    def program(self, *command: str, said: Path) -> Iterator[IO[str]]:
+        """Run *command* from the source tree; yield its terminal, whose end is its own too."""
+        more = {"UPDATER_CACHE": str(cache.ROOT)}
+        with (
+            said.open("w") as output,
+            subprocess.Popen(
+                [*self.enter, *command],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=self._environment() | more,
+                cwd=REPOSITORY,
+            ) as process,
+        ):
+            assert process.stdin is not None
+            yield process.stdin
 
     def may_read(self, user: str, path: str) -> bool:
         """Tell whether *user*, in his own group, can read the page's *path*."""

@@ -25,6 +25,7 @@ ON_THE_DEVICE = {  # by its name there: what the page has copied to /data/update
     "device-secret": "board-1.device-secret",
 }
 MACHINE, DEVICE, UPDATE = "The machine", "The device", "The update"
+NO_BOARD = "Without a board"
 WAYS = ("A certificate", "A pre-shared key", "WebSocket")
 _STATE = """
 control = "{run}/control"
@@ -123,6 +124,31 @@ def test_the_walk_ends_in_the_new_version(machine: PageMachine, tmp_path: Path) 
             said = board.run("status").stdout
         assert '"fail"' not in heard.read_text()
     assert without_names(block("text", UPDATE, "board ").text) == without_names(said)
+
+
+@pytest.mark.qemu
+def test_the_walk_needs_no_board(machine: PageMachine, tmp_path: Path) -> None:
+    """The same with the emulated board, whose settings are the page's to the letter."""
+    expected = block("text", UPDATE, "$ota").text.splitlines()
+    said = tmp_path / "console"
+    machine.type(Block("sh", "", f"cd {tmp_path}"))
+    machine.type(block("sh", NO_BOARD, "mkdir"))
+    (tmp_path / "device/updater.toml").write_text(block("toml", DEVICE).text)
+    boot = block("sh", NO_BOARD, "make").text.replace("device", f"{tmp_path}/device").split()
+    with (
+        machine.ear(block("sh", MACHINE, "mosquitto_sub").text) as heard,
+        machine.program(*boot, said=said) as console,
+    ):
+        wait(lambda: in_order(expected[:1], heard.read_text()), "a version", timeout_s=120)
+        machine.type(block("sh", DEVICE, "mosquitto_pub"))
+        [newer] = re.findall(r"an image of version 1\.1\.0: (\S+)", said.read_text())
+        shutil.copy(newer, machine.place("/srv/firmware/image-1.1.0.ext4"))
+        machine.type(block("sh", UPDATE, "cd /srv/firmware"))
+        wait(lambda: in_order(expected, heard.read_text()), "the page's end", timeout_s=180)
+        console.write("updater status\n")
+        console.flush()
+        wait(lambda: "agent runs, link up" in said.read_text(), "a status", timeout_s=60)
+        assert '"fail"' not in heard.read_text()
 
 
 def test_its_packages_are_those_of_the_tests() -> None:
