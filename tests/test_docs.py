@@ -21,7 +21,7 @@ def script(name: str) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["architecture.svg", "session.svg"])
+@pytest.mark.parametrize("name", ["architecture.svg", "session.svg", "conversation.svg"])
 def test_pictures_are_what_the_sources_say(name: str) -> None:
     """A new module or transition is in the picture, or this fails: run docs/draw.py."""
     assert (ROOT / "docs" / name).read_text() == script("draw").PICTURES[name]()
