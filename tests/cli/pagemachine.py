@@ -12,9 +12,10 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Self
 
@@ -24,7 +25,7 @@ from workshop import REPOSITORY, environment
 from board.emulator import cache
 
 ADDRESS = "192.0.2.1"
-_PLACES = ("/etc/mosquitto", "/etc/nginx", "/etc/systemd", "/data/updater", "/srv/firmware")
+_PLACES = ("/etc/mosquitto", "/etc/nginx", "/data/updater", "/srv/firmware")
 _BROKER = """\
 user root
 persistence false
@@ -95,10 +96,15 @@ class PageMachine:
         self._shell.stdin.write(f"{self.here(block.text)}\necho {_DONE}\n")
         self._shell.stdin.flush()
         said = ""
-        for line in self._shell.stdout:
-            if line.strip() == _DONE:
-                return said
-            said += line
+        limit = threading.Timer(_PATIENCE_S, self._shell.kill)
+        limit.start()
+        try:
+            for line in self._shell.stdout:
+                if line.strip() == _DONE:
+                    return said
+                said += line
+        finally:
+            limit.cancel()
         raise AssertionError(f"the shell has ended:\n{block.text}\n{said}")
 
     def serve(self) -> None:
@@ -131,9 +137,8 @@ class PageMachine:
     def program(self, *command: str, said: Path) -> Iterator[IO[str]]:
         """Run *command* from the source tree; yield its terminal, whose end is its own too."""
         more = {"UPDATER_CACHE": str(cache.ROOT)}
-        with (
-            said.open("w") as output,
-            subprocess.Popen(
+        with said.open("w") as output:
+            process = subprocess.Popen(
                 [*self.enter, *command],
                 stdin=subprocess.PIPE,
                 stdout=output,
@@ -141,10 +146,19 @@ class PageMachine:
                 text=True,
                 env=self._environment() | more,
                 cwd=REPOSITORY,
-            ) as process,
-        ):
-            assert process.stdin is not None
+                start_new_session=True,
+            )
+        assert process.stdin is not None
+        try:
             yield process.stdin
+        finally:
+            process.stdin.close()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_PATIENCE_S)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            print(said.read_text(errors="replace")[-4000:])  # somebody will ask why
 
     def may_read(self, user: str, path: str) -> bool:
         """Tell whether *user*, in his own group, can read the page's *path*."""
@@ -162,9 +176,8 @@ class PageMachine:
     # --- its parts -------------------------------------------------------------------------------
 
     def _lay_out(self) -> None:
-        for place in ("/etc/mosquitto/conf.d", "/etc/nginx/conf.d", "/etc/systemd/system",
-                      "/data/updater", "/root", "/bin"):  # fmt: skip
-            (self.folder / place[1:]).mkdir(parents=True)
+        for place in ("etc/mosquitto/conf.d", "etc/nginx/conf.d", "data/updater", "root", "bin"):
+            (self.folder / place).mkdir(parents=True)
         for name in ("apt", "systemctl"):
             (self.folder / "bin" / name).symlink_to("/bin/true")
 
@@ -203,12 +216,9 @@ class PageMachine:
         return (self.folder / "mosquitto.log").read_text().count("Sending SUBACK")
 
     def _is_network_up(self) -> bool:
-        return (
-            ADDRESS
-            in subprocess.run(
-                [*self.enter, "ip", "address"], capture_output=True, text=True, check=False
-            ).stdout
-        )
+        command = [*self.enter, "ip", "address"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return ADDRESS in done.stdout
 
     def _listen_at(self, *ports: str) -> bool:
         said = self.run("ss", "-ltn")

@@ -16,7 +16,14 @@ from cloudpage import Block, block, blocks, prose, rows
 
 from updater import cli
 from updater.core import messages, refusals
-from updater.core.config import Board, CloudConfig, Config, parse_config
+from updater.core.config import (
+    Board,
+    BoardName,
+    CloudConfig,
+    Config,
+    OffersConfig,
+    parse_config,
+)
 from updater.core.credentials import topics
 from updater.core.errors import ResultCode, SpaceError
 from updater.core.gateway import GATEWAY_URL
@@ -87,6 +94,23 @@ def test_every_way_is_one() -> None:
     [help_text] = [each.metadata for each in dataclasses.fields(CloudConfig) if each.name == "auth"]
     named = {code for row in rows("you need") for code in CODE.findall(row[1])}
     assert named == set(help_text["choices"])
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "key", "default"),
+    [
+        ("`keep_alive_s` is 120;", CloudConfig, "keep_alive_s", 120),
+        ("`signature_lifetime_s`, an hour.", CloudConfig, "signature_lifetime_s", 3600),
+        ("The path is `/mqtt`", CloudConfig, "websocket_path", "/mqtt"),
+        ("`tencent` (the default)", CloudConfig, "auth", "tencent"),
+        ("tried again after 1 h, then 2 h;", OffersConfig, "retry_wait_s", 3600.0),
+        ("`/etc/updater/version`", BoardName, "version_file", "/etc/updater/version"),
+    ],
+)
+def test_every_default_is_the_default(words: str, kind: Any, key: str, default: object) -> None:
+    """Where the page tells what holds unless it is set, it does."""
+    assert words in prose()
+    assert {each.name: each.default for each in dataclasses.fields(kind)}[key] == default
 
 
 # --- sentences -----------------------------------------------------------------------------------
