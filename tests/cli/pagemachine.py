@@ -43,7 +43,7 @@ events {{}}
 http {{ access_log off; include {folder}/etc/nginx/conf.d/*.conf; }}
 """
 _DONE = "the block has been typed"
-_PATIENCE_S = 20.0
+_PATIENCE_S = 60.0
 
 
 class PageMachine:

@@ -14,6 +14,8 @@ from cloudpage import Block, block, blocks
 from edge.newerpython import device_by, newer_python
 from pagemachine import PageMachine, wait
 
+from board.emulator import image
+
 pytestmark = pytest.mark.root
 
 UPDATES = "/etc/mosquitto/updates"
@@ -99,19 +101,19 @@ def in_order(lines: Sequence[str], said: str) -> bool:
 
 def test_the_walk_ends_in_the_new_version(machine: PageMachine, tmp_path: Path) -> None:
     """Typed as it stands, the page leads to `done`, to what the ear hears and `status` says."""
-    image = make_image(tmp_path / "image.ext4", ROOT_BYTES)
+    firmware = make_image(tmp_path / "image.ext4", ROOT_BYTES)
     copy_to_the_device(machine, ("ca.pem", "password"))
     settings = block("toml", DEVICE).text
     expected = block("text", UPDATE, "$ota").text.splitlines()
     with (
         machine.ear(block("sh", MACHINE, "mosquitto_sub").text) as heard,
-        disk(tmp_path, image) as loop,
+        disk(tmp_path, firmware) as loop,
     ):
         board = PageBoard(tmp_path, loop, machine, settings)
         with board.agent() as agent:
             agent.wait_until(lambda: in_order(expected[:1], heard.read_text()), "a version")
             machine.type(block("sh", DEVICE, "mosquitto_pub"))
-            shutil.copy(image, machine.place("/srv/firmware/image-1.1.0.ext4"))
+            shutil.copy(firmware, machine.place("/srv/firmware/image-1.1.0.ext4"))
             assert machine.may_read("www-data", "/srv/firmware/image-1.1.0.ext4")
             machine.type(block("sh", UPDATE, "cd /srv/firmware"))
             agent.wait_until(board.rebooted.exists, "a reboot")
@@ -128,6 +130,8 @@ def test_the_walk_ends_in_the_new_version(machine: PageMachine, tmp_path: Path) 
 @pytest.mark.qemu
 def test_the_walk_needs_no_board(machine: PageMachine, tmp_path: Path) -> None:
     """The same with the emulated board, whose settings are the page's to the letter."""
+    image.image("1.0.0")  # building is not what is waited for
+    image.image("1.1.0")
     expected = block("text", UPDATE, "$ota").text.splitlines()
     said = tmp_path / "console"
     machine.type(Block("sh", "", f"cd {tmp_path}"))
@@ -138,12 +142,12 @@ def test_the_walk_needs_no_board(machine: PageMachine, tmp_path: Path) -> None:
         machine.ear(block("sh", MACHINE, "mosquitto_sub").text) as heard,
         machine.program(*boot, said=said) as console,
     ):
-        wait(lambda: in_order(expected[:1], heard.read_text()), "a version", timeout_s=120)
+        wait(lambda: in_order(expected[:1], heard.read_text()), "a version", timeout_s=240)
         machine.type(block("sh", DEVICE, "mosquitto_pub"))
         [newer] = re.findall(r"an image of version 1\.1\.0: (\S+)", said.read_text())
         shutil.copy(newer, machine.place("/srv/firmware/image-1.1.0.ext4"))
         machine.type(block("sh", UPDATE, "cd /srv/firmware"))
-        wait(lambda: in_order(expected, heard.read_text()), "the page's end", timeout_s=180)
+        wait(lambda: in_order(expected, heard.read_text()), "the page's end", timeout_s=360)
         console.write("updater status\n")
         console.flush()
         wait(lambda: "agent runs, link up" in said.read_text(), "a status", timeout_s=60)
