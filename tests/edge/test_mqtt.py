@@ -281,8 +281,26 @@ def test_what_the_broker_says_postpones_no_ping(raw: RawBroker, alive: Driver, q
 
 
 def test_a_silent_broker_is_noticed(raw: RawBroker, alive: Driver) -> None:
-    """No answer to a ping within another keep-alive ends the connection."""
+    """No answer to a ping within half a keep-alive ends the connection, as the broker would."""
     assert not alive.due()
     assert raw.hear() == (PINGREQ, b"")
     assert alive.due() == [Disconnected("the broker is silent")]
-    assert alive.clock.now_s == pytest.approx(1240, abs=1)
+    assert alive.clock.now_s == pytest.approx(1180, abs=1)
+
+
+@pytest.mark.parametrize("is_heard", [False, True])
+def test_only_an_answer_shows_that_a_ping_has_arrived(
+    raw: RawBroker, alive: Driver, is_heard: bool
+) -> None:
+    """An offer may come down a link that is dead upwards, and progress go up the other kind."""
+    assert not alive.due()
+    assert raw.hear() == (PINGREQ, b"")
+    for _ in range(5):
+        alive.clock.now_s += 10
+        if is_heard:
+            raw.say(publish(UPDATE.encode(), b"{}"))
+            assert alive.step() == [Received(b"{}")]
+        else:
+            alive.link.publish(b"progress", 0)
+    assert alive.due() == [Disconnected("the broker is silent")]
+    assert alive.clock.now_s == pytest.approx(1180, abs=1)

@@ -5,6 +5,7 @@ paho gets a stream that is connected already and never opens a socket itself. Wh
 events; the end is a fact that whoever drives the client finds, however it came about.
 """
 
+import math
 import ssl
 import struct
 from collections.abc import Callable
@@ -31,9 +32,10 @@ _GARBAGE = (ValueError, LookupError, struct.error)  # what paho's parser, or its
 
 _CONNACK_CODES = {132: 1, 133: 2, 136: 3, 134: 4, 135: 5}  # by paho's reasons, which are MQTT 5's
 _BAD_LOGIN = 4
+_SILENT = "the broker is silent"
 _LOSSES = {
     130: "what the broker sends is no MQTT 3.1.1: check cloud.port and cloud.transport",
-    141: "the broker is silent",
+    141: _SILENT,
 }
 
 
@@ -100,6 +102,7 @@ class Client:
         self._acknowledgeable: set[int] = set()
         self._sent_s = self._heard_s = monotonic_s()
         self._handshake_due_s = self._sent_s + _HANDSHAKE_TIMEOUT_S
+        self._answer_due_s = math.inf  # to a ping
         self._paho = mqtt = _Paho(stream, credentials.client_id)
         if credentials.username is not None:
             mqtt.username_pw_set(credentials.username, credentials.password)
@@ -122,7 +125,9 @@ class Client:
         """Return when to tell what happened, to give up, or to ping."""
         if self.events or self.end is not None or self._stream.pending():
             return self._monotonic_s()
-        return self._ping_s() + 0.1 if self.is_connected else self._handshake_due_s
+        if not self.is_connected:
+            return self._handshake_due_s
+        return min(self._ping_s() + 0.1, self._answer_due_s)
 
     def serve(self, *, readable: bool, writable: bool) -> None:
         """Read, write and ping as is due now."""
@@ -132,6 +137,8 @@ class Client:
             result = MQTTErrorCode.MQTT_ERR_PROTOCOL
         if result != MQTTErrorCode.MQTT_ERR_SUCCESS:
             self._finish(f"connection lost: {paho.error_string(result)}")
+        elif self._monotonic_s() >= self._answer_due_s:
+            self._finish(_SILENT)
         elif not self.is_connected and self._monotonic_s() >= self._handshake_due_s:
             self._finish(f"no answer from the broker within {_HANDSHAKE_TIMEOUT_S:g} s")
 
@@ -168,6 +175,7 @@ class Client:
             result = self._paho.loop_misc() or result
             if is_ping_due:
                 self._sent_s = self._heard_s = self._monotonic_s()
+            self._note_ping()
         return result
 
     def _read(self) -> MQTTErrorCode:
@@ -185,6 +193,16 @@ class Client:
     def _ping_s(self) -> float:
         """Return when paho pings: a keep-alive after the last word of either side."""
         return min(self._sent_s, self._heard_s) + self._settings.keep_alive_s
+
+    def _note_ping(self) -> None:
+        """See to it that a ping is answered within half a keep-alive.
+
+        The broker itself gives up after one and a half without a word; paho would wait for two.
+        """
+        if not getattr(self._paho, "_ping_t", 0.0):
+            self._answer_due_s = math.inf
+        elif self._answer_due_s == math.inf:
+            self._answer_due_s = self._monotonic_s() + self._settings.keep_alive_s / 2
 
     def _finish(self, reason: str, **more: bool) -> None:
         """Note the end; the first reason is the true one."""
@@ -209,7 +227,7 @@ class Client:
         self, _client: object, _data: object, _mid: int, reasons: Any, _properties: object
     ) -> None:
         if any(reason.value >= _FIRST_REFUSAL for reason in reasons):
-            self._finish(f"the broker refuses the subscription to {self._topics.update}")
+            self._finish(refusals.subscription(self._topics.update))
         elif self.end is None:
             self.is_connected = True
             self.events.append(Connected())

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: MIT
+"""A board in small whose slots are files: many of them run beside each other, and boot at once."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from board_on_loop import Board
+
+PROGRAM = Path(__file__).with_name("onfiles.py")
+SLOT_BYTES = 1 << 20
+_HEAD_BYTES = 4096
+
+
+class FileBoard(Board):
+    """Slots A and B; A is booted."""
+
+    def __init__(self, folder: Path, enter: Sequence[str] = (), **options: Any) -> None:
+        """Set it up; *enter* stands before the program's command line."""
+        self._enter = enter
+        for name in ("slot-A", "slot-B", "diskp1", "diskp2"):
+            with (folder / name).open("wb") as file:
+                file.truncate(SLOT_BYTES)
+        super().__init__(folder, str(folder / "disk"), **options)
+        self.slots = {name: str(folder / f"slot-{name}") for name in ("A", "B")}
+        Path(self.slots["A"]).write_bytes(b"A" * SLOT_BYTES)
+
+    def enter(self) -> Sequence[str]:
+        """Return what has to stand before a command."""
+        return self._enter
+
+    def command(self, *arguments: object) -> list[str]:
+        """Return the command line that runs the program with *arguments*."""
+        program = [sys.executable, str(PROGRAM), "--config", str(self.config)]
+        return [*self.enter(), *program, *(str(argument) for argument in arguments)]
+
+    def has_image(self, name: str) -> bool:
+        """Tell whether the bootloader would find anything in slot *name*."""
+        with Path(self.slots[name]).open("rb") as file:
+            return any(file.read(_HEAD_BYTES))
