@@ -3,7 +3,8 @@
 
 import signal
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
@@ -80,21 +81,39 @@ def reset(site: Site) -> None:
         site.wait(site.chance.uniform(0, 4))
 
 
-def kicked(site: Site) -> None:
-    """Somebody else connects with the device's own client id and login, and leaves again."""
+@contextmanager
+def stranger(site: Site, keep_alive_s: int) -> Iterator[paho.Client]:
+    """Somebody else with the device's own client id and login, straight at the broker."""
     other = paho.Client(CallbackAPIVersion.VERSION2, client_id=PRODUCT + DEVICE)
     other.username_pw_set(DEVICE, PASSWORD)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     other.tls_set_context(context)
-    other.connect("127.0.0.1", site.port, IMPOSTOR_KEEP_ALIVE_S)
+    other.connect("127.0.0.1", site.port, keep_alive_s)
     other.loop_start()
     try:
-        site.wait(site.chance.uniform(0.5, 2))
+        yield other
     finally:
         other.disconnect()
         other.loop_stop()
+
+
+def cut(site: Site) -> None:
+    """What the device says, or what it is answered, is lost with its connection, each time."""
+    direction = site.chance.choice([UP, DOWN])
+    for _ in range(site.chance.randint(1, 2)):
+        with site.way.stalling(frozenset({direction})):
+            site.wait_until(lambda: site.way.holds(direction), "a word")
+            site.wait(site.chance.uniform(0, 0.2))
+            site.way.reset()
+            site.wait(0.1)
+
+
+def kicked(site: Site) -> None:
+    """A stranger connects, and leaves again."""
+    with stranger(site, IMPOSTOR_KEEP_ALIVE_S):
+        site.wait(site.chance.uniform(0.5, 2))
 
 
 def refused(site: Site) -> None:
@@ -134,9 +153,11 @@ def killed_while_partitioned(site: Site) -> None:
 
 Kind = Callable[[Site], None]
 KINDS: tuple[Kind, ...] = (
-    nothing, restarted, crashed, paused, partitioned, deaf, mute, hiccup, slow, reset, kicked,
-    refused, killed, killed_while_partitioned,
+    nothing, restarted, crashed, paused, partitioned, deaf, mute, hiccup, slow, reset, cut, cut,
+    kicked, refused, killed, killed_while_partitioned,
 )  # fmt: skip
+# what there is where no password is asked for
+NAMELESS: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind not in {kicked, refused})
 # what there is between network namespaces, whose kernels notice nothing either
 WIRED: tuple[Kind, ...] = (
     partitioned, deaf, mute, hiccup, paused, killed_while_partitioned, restarted, crashed,

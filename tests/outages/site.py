@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """One device at a broker of its own, the way between them, and the broker's account of it all.
 
-The broker speaks TLS to the device, asks for its password, and lets it use its two topics alone;
+The broker speaks TLS to the device, wants to know who it is, and lets it use its two topics alone;
 the cloud is at a Unix socket of the same broker, which nothing on the way can touch. Whoever waits
 here lets the board go on meanwhile: it reboots when it asks for that, and the cloud repeats an
 offer that it has heard nothing of, as a console's retry does. The way is a proxy on the loopback,
@@ -15,7 +15,7 @@ import sqlite3
 import time
 from base64 import b64encode
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -23,9 +23,9 @@ from typing import Self
 from certificates import make
 from sim.audit import Limits, Said, said, violations
 from sim.broker import free_port
-from sim.cloud import DEVICE, PRODUCT, Cloud
+from sim.cloud import DEVICE, Cloud
 from sim.http_server import HttpServer
-from sim.ledger import TYPES, Ledger
+from sim.ledger import TYPES, Ledger, UnheardError
 from sim.mosquitto import Mosquitto
 from sim.tap import Packet
 from sim.task import State
@@ -33,7 +33,9 @@ from sim.way import Way
 from sim.wire import BROKER, WEB, Wire
 from workshop import Agent
 
+from outages import doors
 from outages.boardonfiles import FileBoard
+from outages.doors import Door
 
 KEEP_ALIVE_S = 5
 IMPOSTOR_KEEP_ALIVE_S = 77
@@ -44,10 +46,6 @@ BYTES_PER_S = 400_000.0
 _REPEAT_S = 3.0
 _PATIENCE_S = 240.0
 
-ACCESS = f"""
-pattern write $ota/report/{PRODUCT}/%u
-pattern read $ota/update/{PRODUCT}/%u
-"""
 _BROKER = """
 per_listener_settings true
 persistence {persistence}
@@ -58,17 +56,10 @@ listener {port} {host}
 allow_anonymous false
 password_file {{folder}}/passwords
 acl_file {{folder}}/access
-certfile {certificates}/broker.pem
-keyfile {certificates}/broker.key
-"""
-_LOGIN = """auth = "password"
-username = "{device}"
-password_file = "{folder}/password"
-ca_file = "{certificates}/ca.pem"
-keep_alive_s = {keep_alive_s}
+{listener}
 """
 # What the broker hears late may have been said in time, and what it has sent may not have arrived.
-LIMITS = Limits(slack_s=30.0, is_lossy=True)
+LIMITS = Limits(slack_s=5.0, is_lossy=True)
 
 
 @dataclass(frozen=True)
@@ -83,13 +74,14 @@ class Row:
 class Site:
     """A context manager; nothing runs on the board yet."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what differs from site to site
         self,
         folder: Path,
         certificates: Path,
         seed: int,
         *,
         is_persistent: bool = False,
+        door: Door = doors.PASSWORD,
         wire: Wire | None = None,
     ) -> None:
         """Set it up in *folder*.
@@ -99,6 +91,7 @@ class Site:
             certificates: As ``certificates`` has made them.
             seed: What the images are, and what chance does.
             is_persistent: The broker writes down what it has.
+            door: How the device gets in.
             wire: Between device and broker, instead of a proxy.
         """
         self.folder = folder
@@ -107,6 +100,7 @@ class Site:
         self.offers: dict[str, str] = {}  # how each version is to end
         self._certificates = certificates
         self._is_persistent = is_persistent
+        self._door = door
         self._wire = wire
         self._agent: Agent | None = None
         self._repeat_s = 0.0
@@ -117,19 +111,20 @@ class Site:
             host = BROKER if self._wire else "127.0.0.1"
             configuration = _BROKER.format(
                 persistence=str(self._is_persistent).lower(), port=self.port, host=host,
-                certificates=self._certificates,
+                listener=self._door.listener.format(certificates=self._certificates),
             )  # fmt: skip
             enter = self._wire.enter("cloud") if self._wire else []
             self.broker = Mosquitto(configuration, types=TYPES, enter=enter)
             self.set_password(PASSWORD)
-            (self.broker.folder / "access").write_text(ACCESS)
+            (self.broker.folder / "access").write_text(self._door.access)
             stack.enter_context(self.broker)
             self.cloud = stack.enter_context(Cloud(0, path=str(self.broker.socket)))
             with self._wire.inside("cloud") if self._wire else nullcontext():
                 web = HttpServer(WEB if self._wire else "127.0.0.1")
             self.web = stack.enter_context(web)
             self.web.bytes_per_s, self.web.chunk_bytes = BYTES_PER_S, 1 << 14
-            self.way = self._wire or stack.enter_context(Way(self.port))
+            forgets = self.chance.random() < 1 / 2
+            self.way = self._wire or stack.enter_context(Way(self.port, forgets=forgets))
             self.ledger = Ledger(self.broker.lines, self.cloud, IMPOSTOR_KEEP_ALIVE_S)
             self.board = self._made_board()
             stack.callback(self._drop_agent)
@@ -147,10 +142,8 @@ class Site:
         secret.write_text(PASSWORD)
         secret.chmod(0o600)
         text = board.config.read_text()
-        login = _LOGIN.format(
-            device=DEVICE, folder=self.folder, certificates=self._certificates,
-            keep_alive_s=KEEP_ALIVE_S,
-        )  # fmt: skip
+        login = self._door.cloud.format(folder=self.folder, certificates=self._certificates)
+        login += f"keep_alive_s = {KEEP_ALIVE_S}\n"
         before = 'auth = "none"\nallow_plaintext = true\n'
         assert before in text
         text = text.replace(before, login, 1)
@@ -239,7 +232,9 @@ class Site:
     def account(self) -> str:
         """Return what is known, for whoever looks for a reason."""
         log = "" if self._agent is None else self._agent.log
-        told = [f"{each.packet.time_s:.1f} {each.word} {each.version}" for each in self.messages()]
+        told = ["not all of it is known"]
+        with suppress(UnheardError):
+            told = [f"{m.packet.time_s:.1f} {m.word} {m.version}" for m in self.messages()]
         broker = [f"{line.time_s:.1f} {line.text}" for line in self.broker.lines[-30:]]
         before = "".join(self.logs)[-3000:]
         return "\n".join(["--- device", before + log, "--- said", *told, "--- broker", *broker])
@@ -282,11 +277,23 @@ class Site:
 
     def messages(self) -> list[Said]:
         """Return what the broker says that the device has said."""
-        return [each for packet in self.ledger.packets() if (each := said(packet))]
+        return [each for packet in self._packets() if (each := said(packet))]
+
+    def _packets(self) -> list[Packet]:
+        """Return the broker's account, once the cloud has heard all of it."""
+        deadline_s = time.monotonic() + 5
+        while True:
+            try:
+                return self.ledger.packets()
+            except UnheardError:
+                if time.monotonic() > deadline_s:
+                    raise
+            time.sleep(0.05)
 
     def complaints(self) -> list[str]:
         """Return a sentence for each thing that is not as it must be; none if all is well."""
-        packets = self.ledger.packets()
+        self.broker.catch_up()
+        packets = self._packets()
         found = [*violations(packets, LIMITS), *map(repr, self.cloud.garbage)]
         found += [f"denied: {line.text}" for line in self.broker.lines if "Denied" in line.text]
         found += self._ends(packets)

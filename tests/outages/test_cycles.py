@@ -6,7 +6,7 @@ does is the same for the same seed, but for when the machine lets it.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,8 +15,10 @@ from random import Random
 import pytest
 from sim.wire import Wire
 
+from outages import doors
 from outages.beside import run_beside
-from outages.kinds import KINDS, WIRED, Kind
+from outages.doors import Door
+from outages.kinds import KINDS, NAMELESS, WIRED, Kind
 from outages.site import Site
 
 pytestmark = pytest.mark.root
@@ -55,10 +57,12 @@ def run_cycle(site: Site, number: int, cycle: Cycle) -> None:
     site.wait_until(lambda: site.is_over(version), f"the end of {version}")
 
 
-def run_site(folder: Path, authority: Path, seed: int, cycles: Sequence[Cycle]) -> list[str]:
+def run_site(
+    folder: Path, authority: Path, seed: int, cycles: Sequence[Cycle], door: Door = doors.PASSWORD
+) -> list[str]:
     """Run *cycles* one after the other, and return what was wrong."""
     folder.mkdir()
-    with Site(folder, authority, seed, is_persistent=bool(seed % 2)) as site:
+    with Site(folder, authority, seed, is_persistent=bool(seed % 2), door=door) as site:
         return lived(site, cycles)
 
 
@@ -102,25 +106,33 @@ def planned(
     }
 
 
+GROUPS: tuple[tuple[Sequence[Kind], float, Callable[..., list[str]]], ...] = (
+    (KINDS, 0.7, run_site),
+    (NAMELESS, 0.1, partial(run_site, door=doors.CERTIFICATE)),
+    (NAMELESS, 0.1, partial(run_site, door=doors.WEBSOCKET)),
+    (WIRED, 0.1, run_wired_site),
+)
+
+
 def run_sites(folder: Path, authority: Path, seed: int, sites: int, cycles: int) -> list[str]:
-    """Run *sites*, and a quarter as many between namespaces; return what was wrong."""
+    """Run *sites* beside each other, some of each group; return what was wrong."""
     jobs = {}
-    for kinds, count, run in ((KINDS, sites, run_site), (WIRED, sites // 4, run_wired_site)):
+    for kinds, share, run in GROUPS:
+        count = max(1, round(sites * share))
         for number, row in planned(kinds, count, cycles, seed + len(jobs)).items():
-            jobs[f"seed {seed}, site {number}"] = partial(
-                run, folder / str(number), authority, number, row
-            )
+            place = folder / str(number)
+            jobs[f"seed {seed}, site {number}"] = partial(run, place, authority, number, row)
     return run_beside(jobs)
 
 
 def test_every_end_arrives_and_none_is_invented(tmp_path: Path, authority: Path) -> None:
     """Whatever happens to the link, each session's end is heard, in order, and nothing else."""
-    found = run_sites(tmp_path, authority, SEED, sites=16, cycles=2)
+    found = run_sites(tmp_path, authority, SEED, sites=20, cycles=2)
     assert not found, "\n".join(found)
 
 
 @pytest.mark.long
 def test_every_end_arrives_in_hundreds_of_cycles(tmp_path: Path, authority: Path) -> None:
     """The same, for a good while, and another time each time."""
-    found = run_sites(tmp_path, authority, Random().randrange(10**9), sites=16, cycles=18)
+    found = run_sites(tmp_path, authority, Random().randrange(10**9), sites=20, cycles=18)
     assert not found, "\n".join(found)

@@ -232,7 +232,7 @@ def _rate(packets: Sequence[Packet], limits: Limits) -> Iterator[str]:
         if packet.kind == REBOOT or (message is not None and message.is_terminal):
             is_free = True
         elif not packet.is_uplink and b"report_version_rsp" in packet.payload:
-            is_answered = True
+            is_answered = not limits.is_lossy  # else nobody knows
         elif message is not None and message.word == "report_version":
             pause_s = limits.minute_s * (1.0 if is_answered else 1 / 6)
             if not is_free and packet.time_s - last_s < pause_s - limits.slack_s:

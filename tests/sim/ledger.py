@@ -28,6 +28,10 @@ _FILTER = re.compile(r"\t(.*) \(QoS ([0-2])\)")
 _LEVELS = {"1": ("MQIsdp", 3), "2": ("MQTT", 4), "5": ("MQTT", 5)}
 
 
+class UnheardError(Exception):
+    """The broker has taken something that the cloud has not heard, or not yet."""
+
+
 class Ledger:
     """The account of one device at one broker."""
 
@@ -44,7 +48,11 @@ class Ledger:
         self._starts.append(time.monotonic())
 
     def packets(self) -> list[Packet]:
-        """Return every packet of the device so far, in the broker's order."""
+        """Return every packet of the device so far, in the broker's order.
+
+        Raises:
+            UnheardError: The cloud lacks one of them.
+        """
         return list(
             _Reading(self._client, self._cloud, self._impostor_s, self._starts)(self._lines)
         )
@@ -117,7 +125,9 @@ class _Reading:
         if verb == "Denied":
             return b"denied"
         if verb == "Received":
-            payload = next(self._heard, b"")
+            payload = next(self._heard, None)
+            if payload is None:
+                raise UnheardError(f"the cloud has not heard of {size} bytes")
             assert len(payload) == size, f"the cloud has heard {payload!r}, the broker {size} bytes"
             return payload
         before = [each for sent_s, each in self._sent if sent_s <= time_s and len(each) == size]

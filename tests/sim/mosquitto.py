@@ -118,9 +118,20 @@ class Mosquitto:
         """Have it read passwords and access lists anew, and wait until it has begun to."""
         before = len(self.lines)
         self._signal(signal.SIGHUP)
+        self._await("Reloading config", before)
+
+    def catch_up(self) -> None:
+        """Wait until all that it has said so far is in ``lines``; it must listen at ``socket``."""
+        before = len(self.lines)
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(str(self.socket))
+            self._await(f"New connection from {self.socket}", before)
+
+    def _await(self, words: str, before: int) -> None:
+        """Wait until one of the lines from *before* on begins with *words*."""
         deadline_s = time.monotonic() + _TIMEOUT_S
-        while not any("Reloading config" in line.text for line in self.lines[before:]):
-            assert time.monotonic() < deadline_s, "mosquitto does not read its files anew"
+        while not any(line.text.startswith(words) for line in self.lines[before:]):
+            assert time.monotonic() < deadline_s, f"mosquitto does not say: {words}"
             time.sleep(0.02)
 
     def _signal(self, number: int) -> None:

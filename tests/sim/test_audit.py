@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from sim.audit import violations
+from sim.audit import Limits, violations
 from sim.tap import REBOOT, Connect, Packet, parse, split
 from updater.core import messages
 from updater.core.errors import ResultCode
@@ -143,6 +143,34 @@ def test_nothing_is_said_of_what_is_right(packets: Packets) -> None:
 def test_each_violation_is_found(rule: str, packets: Packets) -> None:
     """One thing that is wrong is told by the rule that it breaks."""
     assert rule in {text.partition(":")[0] for text in violations(timed(packets))}
+
+
+def renewed(packets: Packets) -> Packets:
+    """Return *packets* on a new connection."""
+    return [replace(packet, connection=2) for packet in [*begin(), *packets]]
+
+
+LOST: dict[str, Packets] = {
+    "terminal": [*GOOD, *renewed(DONE)],  # its PUBACK
+    "order": [*BEGUN, *BROUGHT[:2], *renewed(BURNING)],  # 100 per cent
+}
+
+
+@pytest.mark.parametrize(("rule", "packets"), LOST.items(), ids=LOST.keys())
+def test_what_may_have_been_lost_is_excused_where_it_may(rule: str, packets: Packets) -> None:
+    """Only a new connection explains it, and only on a link that loses."""
+    slow = timed(packets, 6.0)
+    assert violations(slow, Limits(is_lossy=True)) == []
+    assert rule in {text.partition(":")[0] for text in violations(slow)}
+    same = [replace(packet, connection=1) for packet in slow]
+    told = violations(same, Limits(is_lossy=True))
+    assert rule in {text.partition(":")[0] for text in told}
+
+
+def test_another_end_is_never_excused() -> None:
+    """A link may lose an end; it does not make up another one."""
+    packets = timed([*GOOD, *renewed(sure(FAIL))], 6.0)
+    assert any("terminal" in text for text in violations(packets, Limits(is_lossy=True)))
 
 
 FLOODS: dict[str, Callable[[], Packets]] = {

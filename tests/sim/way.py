@@ -3,7 +3,8 @@
 
 It can stand still in one direction or both, let bytes trickle, reset connections, and take none.
 What stands still is kept and passed on later, as TCP would send it again, the end of a connection
-too: a broker may hear late from a device that has long given up.
+too: a broker may hear late from a device that has long given up. Or it does not, if the way forgets
+connections as a router does that was switched off.
 """
 
 import select
@@ -48,13 +49,14 @@ class _Connection:
 class Way:
     """A context manager; devices connect to ``port`` of the loopback."""
 
-    def __init__(self, broker_port: int) -> None:
-        """Lead to the broker at *broker_port* of the loopback."""
+    def __init__(self, broker_port: int, *, forgets: bool = False) -> None:
+        """Lead to the broker at *broker_port* of the loopback; perhaps *forgets* what waits."""
         self.stalled: frozenset[str] = frozenset()
         self.bytes_per_s: float | None = None
         self.is_shut = False  # whoever comes is hung up on
         self.accepted_s: list[float] = []  # when a device came, monotonic
         self._broker_port = broker_port
+        self._forgets = forgets  # what was said by a device that has given up
         self._living: set[_Connection] = set()
         self._is_over = False
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -88,6 +90,10 @@ class Way:
     def open(self) -> None:
         """Let devices through again."""
         self.is_shut = False
+
+    def holds(self, direction: str) -> bool:
+        """Tell whether anything waits to be passed on in *direction*."""
+        return any(each.kept[direction] for each in list(self._living))
 
     def reset(self) -> None:
         """Have both sides see a reset, at once; new connections can be made."""
@@ -131,6 +137,8 @@ class Way:
         select.select([connection.sources[each] for each in open_ones], [], [], _TICK_S)
         for each in open_ones:
             _take(connection, each)
+        if self._forgets and UP in connection.ended & self.stalled:
+            connection.kept[UP] = b""
         flowing = BOTH - self.stalled
         for each in flowing:
             self._pass(connection, each)
@@ -141,9 +149,10 @@ class Way:
         kept = connection.kept[direction]
         if not kept:
             return
-        if self.bytes_per_s is not None:
+        rate = self.bytes_per_s
+        if rate is not None:
             time.sleep(_TICK_S)
-            kept = kept[: max(1, int(self.bytes_per_s * _TICK_S))]
+            kept = kept[: max(1, int(rate * _TICK_S))]
         try:
             sent = connection.sinks[direction].send(kept)
         except BlockingIOError:
