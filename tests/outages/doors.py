@@ -31,11 +31,13 @@ class Door:
         listener: Lines of the broker's listener.
         cloud: Lines of the device's table ``[cloud]``.
         access: The broker's access list.
+        needs_newer_python: The device's own must be 3.13 or newer.
     """
 
     listener: str
     cloud: str
     access: str = _PATTERN
+    needs_newer_python: bool = False
 
 
 PASSWORD = Door(_CERTIFIED, _WITH_PASSWORD)
@@ -46,4 +48,10 @@ CERTIFICATE = Door(
     'auth = "certificate"\nca_file = "{certificates}/ca.pem"\n'
     'client_cert_file = "{certificates}/device-both.pem"\n',
     _USER.format(name="PD"),  # the certificate's
+)
+PSK = Door(
+    "psk_file {certificates}/keys\npsk_hint any\nuse_identity_as_username true\n",
+    'auth = "psk"\nsecret_file = "{folder}/secret"\n',
+    _USER.format(name=PRODUCT + DEVICE),
+    needs_newer_python=True,
 )

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
-from sim.cloud import DEVICE, PRODUCT
+from sim.cloud import DEVICE, PRODUCT, farewell
 from sim.way import BOTH, DOWN, UP
 
 from outages.site import IMPOSTOR_KEEP_ALIVE_S, KEEP_ALIVE_S, OTHER_PASSWORD, PASSWORD, Site
@@ -95,8 +95,7 @@ def stranger(site: Site, keep_alive_s: int) -> Iterator[paho.Client]:
     try:
         yield other
     finally:
-        other.disconnect()
-        other.loop_stop()
+        farewell(other)
 
 
 def cut(site: Site) -> None:

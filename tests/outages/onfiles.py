@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: MIT
 """Runs the program with slots that are files: ``slot-A`` and ``slot-B`` beside its configuration.
 
-Nothing else differs from ``python -m updater``. Which slot is booted is told by the command line of
-the kernel, as ``boardonfiles`` has written it.
+Nothing else differs from ``python -m updater``, unless this Python lacks what the native module
+needs: then ``plainpipeline`` stands in for it, and the link alone is what it is. Which slot is
+booted is told by the command line of the kernel, as ``boardonfiles`` has written it.
 """
 
+import importlib.util
 import re
 import sys
 from functools import partial
 from pathlib import Path
 
-import updater.assembly
-from updater.cli import entry
 from updater.core.model import Slot, Slots
 
 SLOT_BYTES = 1 << 20
@@ -36,7 +36,19 @@ class FileFinder:
         return Slot(name, str(path), 0, SLOT_BYTES)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the program."""
+    if importlib.util.find_spec("_cffi_backend") is None:
+        import plainpipeline  # noqa: PLC0415 - before the program looks for it
+
+        sys.modules["updater.edge.pipeline"] = plainpipeline
+    import updater.assembly  # noqa: PLC0415 - the same
+    from updater.cli import entry  # noqa: PLC0415
+
     config = Path(sys.argv[sys.argv.index("--config") + 1])
     vars(updater.assembly)["UdevSlotFinder"] = partial(FileFinder, config.parent)
     entry()
+
+
+if __name__ == "__main__":
+    main()

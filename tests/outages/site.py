@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Self
 
 from certificates import make
+from newerpython import newer_python
 from sim.audit import Limits, Said, said, violations
 from sim.broker import free_port
-from sim.cloud import DEVICE, Cloud
+from sim.cloud import DEVICE, PRODUCT, Cloud
 from sim.http_server import HttpServer
 from sim.ledger import TYPES, Ledger, UnheardError
 from sim.mosquitto import Mosquitto
@@ -40,6 +41,7 @@ from outages.doors import Door
 KEEP_ALIVE_S = 5
 IMPOSTOR_KEEP_ALIVE_S = 77
 PASSWORD, OTHER_PASSWORD = "tops3cret-of-the-device", "another-one"
+SECRET, KEY = "AAECAwQFBgcICQoLDA0ODw==", bytes(range(16))
 SIGNATURE = "q-signature-of-the-url"
 IMAGE_BYTES = 400_000
 BYTES_PER_S = 400_000.0
@@ -137,10 +139,12 @@ class Site:
     def _made_board(self) -> FileBoard:
         enter = self._wire.enter("device") if self._wire else []
         port = self.way.port if isinstance(self.way, Way) else self.port
-        board = FileBoard(self.folder, enter, port=port)
-        secret = self.folder / "password"
-        secret.write_text(PASSWORD)
-        secret.chmod(0o600)
+        python = newer_python() if self._door.needs_newer_python else ""
+        board = FileBoard(self.folder, enter, python=python, port=port)
+        for name, words in (("password", PASSWORD), ("secret", SECRET)):
+            secret = self.folder / name
+            secret.write_text(words)
+            secret.chmod(0o600)
         text = board.config.read_text()
         login = self._door.cloud.format(folder=self.folder, certificates=self._certificates)
         login += f"keep_alive_s = {KEEP_ALIVE_S}\n"
@@ -328,4 +332,5 @@ def certificates(folder: Path) -> Path:
     """Return *folder*, with certificates for every site in it."""
     folder.mkdir(exist_ok=True)
     make(folder, ["127.0.0.1", BROKER])
+    (folder / "keys").write_text(f"{PRODUCT}{DEVICE}:{KEY.hex()}\n")
     return folder

@@ -69,7 +69,11 @@ def test_what_no_device_should_say_is_found(
     """Another topic, garbage, an end that the journal does not know: with the device's login."""
     with lived(tmp_path, authority) as site:
         with stranger(site, 2 * KEEP_ALIVE_S) as other:
-            other.publish(topic, payload, 1).wait_for_publish(10)
+            other.publish(topic, payload, 1)
+            words_of_it = f"'{topic}', ... ({len(payload)} bytes)"
+            site.wait_until(
+                lambda: any(words_of_it in line.text for line in site.broker.lines), "its arrival"
+            )
         found = site.complaints()
     assert any(words in each for each in found), found
 

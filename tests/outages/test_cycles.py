@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from newerpython import newer_python
 from sim.wire import Wire
 
 from outages import doors
@@ -135,4 +136,18 @@ def test_every_end_arrives_and_none_is_invented(tmp_path: Path, authority: Path)
 def test_every_end_arrives_in_hundreds_of_cycles(tmp_path: Path, authority: Path) -> None:
     """The same, for a good while, and another time each time."""
     found = run_sites(tmp_path, authority, Random().randrange(10**9), sites=20, cycles=18)
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.long
+def test_every_end_arrives_by_psk(tmp_path: Path, authority: Path) -> None:
+    """The same where the device's secret is the key of TLS."""
+    newer_python()  # or it is skipped
+    jobs = {
+        f"site {number}": partial(
+            run_site, tmp_path / str(number), authority, number, row, door=doors.PSK
+        )
+        for number, row in planned(NAMELESS, 7, 2, SEED).items()
+    }
+    found = run_beside(jobs)
     assert not found, "\n".join(found)
