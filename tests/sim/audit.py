@@ -243,25 +243,27 @@ def _rate(packets: Sequence[Packet], limits: Limits) -> Iterator[str]:
 def _terminal(packets: Sequence[Packet], limits: Limits) -> Iterator[str]:
     """One done or fail for a session; the same again only if the first had no PUBACK.
 
-    Nobody knows what the device has heard of a PUBACK that may have been lost: a new connection,
-    and no older one, may then say the same again.
+    A new connection says it again, none says it twice. Nobody knows what the device has heard of a
+    PUBACK that may have been lost.
     """
     ended: dict[tuple[object, ...], bytes] = {}
-    last = 0
+    last = 0  # connection that has said an end
     acknowledged: set[bytes] = set()
     flying: dict[tuple[int, int], bytes] = {}
     for packet in packets:
         offer, message = offered(packet), said(packet)
-        if offer is not None and ended.get(_task(offer)) in acknowledged:
+        if packet.kind == REBOOT:
+            last = 0
+        elif offer is not None and ended.get(_task(offer)) in acknowledged:
             acknowledged.discard(ended.pop(_task(offer)))
         elif packet.kind == "PUBACK" and not packet.is_uplink:
             acknowledged.add(flying.pop((packet.connection, packet.mid), b""))
         elif message is not None and message.is_terminal and not packet.is_duplicate:
             flying[packet.connection, packet.mid] = packet.payload
             before = ended.get(message.task)
-            is_new = packet.connection > last and limits.is_lossy
-            is_known = before in acknowledged and not is_new
-            if before is not None and (before != packet.payload or is_known):
+            is_open = limits.is_lossy or before not in acknowledged
+            is_again = before == packet.payload and is_open and packet.connection > last
+            if before is not None and not is_again:
                 yield f"{message.word} of {message.task}, which has ended"
             ended[message.task], last = packet.payload, packet.connection
 

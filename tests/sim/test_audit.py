@@ -108,6 +108,7 @@ TABLE: dict[str, tuple[str, Packets]] = {
     "a task that was not sent": ("versions", changed(b'"2.0.0"}}', b'"2.0.0", "task_id": 1}}')),
     "a version at once again": ("rate", [*begin(), *version("1.0.0"), *version("1.0.0")]),
     "done twice": ("terminal", [*GOOD, *DONE]),
+    "done twice without a PUBACK": ("terminal", unacknowledged([*GOOD[:-3], *DONE])),
     "fail after done": ("terminal", [*GOOD, *sure(FAIL)]),
     "fail after fail without PUBACK": (
         "terminal", unacknowledged([*BEGUN, *sure(FAIL), *sure(FAIL.replace(b"no", b"yes"))]),

@@ -85,7 +85,13 @@ class CloudConfig:
         low=0,
         high=31536000,
     )
-    keep_alive_s: int = _row("MQTT keep-alive, seconds; Tencent: 60 to 850", 120, low=5, high=900)
+    keep_alive_s: int = _row(
+        "MQTT keep-alive, seconds; a dead link is noticed within one and a half of it; "
+        "Tencent: 60 to 850",
+        120,
+        low=5,
+        high=900,
+    )
     allow_plaintext: bool = _row("connect without TLS", default=False)
     ca_file: str = _row("PEM bundle instead of the system's CAs", "")
     fw_type: str = _row("kind of firmware that this device takes; empty: any", "")
