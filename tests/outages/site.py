@@ -271,13 +271,14 @@ class Site:
     # --- what came of it -------------------------------------------------------------------------
 
     def rows(self, table: str) -> list[Row]:
-        """Return what the journal has in *table*, in order."""
+        """Return what the journal has in *table*, in order; it is made with its first row."""
         path = self.folder / "state/journal.sqlite"
+        is_there = "SELECT count(*) FROM sqlite_master WHERE name = ?"
         query = f"SELECT session_id, payload, is_settled FROM {table} ORDER BY id"  # noqa: S608 - constants
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as journal:
-            return [
-                Row(name, payload, bool(flag)) for name, payload, flag in journal.execute(query)
-            ]
+            known = journal.execute(is_there, [table]).fetchone()[0]
+            rows = journal.execute(query).fetchall() if known else []
+        return [Row(name, payload, bool(flag)) for name, payload, flag in rows]
 
     def messages(self) -> list[Said]:
         """Return what the broker says that the device has said."""

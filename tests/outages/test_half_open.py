@@ -14,7 +14,7 @@ from outages.site import KEEP_ALIVE_S, Site
 
 pytestmark = pytest.mark.root
 
-NOTICED_S = 1.5 * KEEP_ALIVE_S + 1.5  # and what a busy machine takes
+NOTICED_S = 1.5 * KEEP_ALIVE_S + 2.0  # and what a busy machine takes
 WAYS = {"up": frozenset({UP}), "down": frozenset({DOWN}), "both": BOTH}
 
 
