@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Runs the program with slots that are files: ``slot-A`` and ``slot-B`` beside its configuration.
 
-Nothing else differs from ``python -m updater``, unless this Python lacks what the native module
-needs: then ``plainpipeline`` stands in for it, and the link alone is what it is. Which slot is
-booted is told by the command line of the kernel, as ``boardonfiles`` has written it.
+So is the lock of the boot environment, for each of many boards on one machine has its own. Nothing
+else differs from ``python -m updater``, unless this Python lacks what the native module needs: then
+``plainpipeline`` stands in for it, and the link alone is what it is. Which slot is booted is told
+by the command line of the kernel, as ``boardonfiles`` has written it.
 """
 
 import importlib.util
@@ -46,7 +47,12 @@ def main() -> None:
     from updater.cli import entry  # noqa: PLC0415
 
     config = Path(sys.argv[sys.argv.index("--config") + 1])
-    vars(updater.assembly)["UdevSlotFinder"] = partial(FileFinder, config.parent)
+    folder = config.parent
+    ours = vars(updater.assembly)
+    ours["UdevSlotFinder"] = partial(FileFinder, folder)
+    ours["EnvironmentStore"] = partial(
+        ours["EnvironmentStore"], lock_files=[str(folder / "fw_printenv.lock")]
+    )
     entry()
 
 
