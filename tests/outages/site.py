@@ -17,6 +17,7 @@ from base64 import b64encode
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -45,6 +46,8 @@ SECRET, KEY = "AAECAwQFBgcICQoLDA0ODw==", bytes(range(16))
 SIGNATURE = "q-signature-of-the-url"
 IMAGE_BYTES = 400_000
 BYTES_PER_S = 400_000.0
+CONNECT_INTERVAL_S = 5.0
+_LATE_S = 1.0  # on a busy machine
 _REPEAT_S = 3.0
 _PATIENCE_S = 240.0
 
@@ -301,12 +304,22 @@ class Site:
         packets = self._packets()
         found = [*violations(packets, LIMITS), *map(repr, self.cloud.garbage)]
         found += [f"denied: {line.text}" for line in self.broker.lines if "Denied" in line.text]
-        found += self._ends(packets)
+        found += [*self._ends(packets), *self._attempts()]
         log = "".join(self.logs)
         found += [
             f"in the log: {text}" for text in (SIGNATURE, PASSWORD, "Traceback") if text in log
         ]
         return found
+
+    def _attempts(self) -> list[str]:
+        """Find attempts of one process that are too close to each other, as the way has seen it."""
+        times_s = self.way.accepted_s if isinstance(self.way, Way) else []
+        return [
+            f"attempts to connect are {after_s - before_s:.1f} s apart"
+            for before_s, after_s in pairwise(times_s)
+            if after_s - before_s < CONNECT_INTERVAL_S - _LATE_S
+            and not any(before_s < start_s <= after_s for start_s in self.ledger.starts)
+        ]
 
     def _ends(self, packets: Sequence[Packet]) -> list[str]:
         """Compare the journal's rows with what has arrived: each, in order, and nothing else."""

@@ -41,11 +41,11 @@ class Ledger:
         self._cloud = cloud
         self._impostor_s = impostor_keep_alive_s
         self._client = PRODUCT + DEVICE
-        self._starts: list[float] = []
+        self.starts: list[float] = []  # of new processes
 
     def reboot(self) -> None:
         """Note that the device's next connection is that of a new process."""
-        self._starts.append(time.monotonic())
+        self.starts.append(time.monotonic())
 
     def packets(self) -> list[Packet]:
         """Return every packet of the device so far, in the broker's order.
@@ -53,9 +53,7 @@ class Ledger:
         Raises:
             UnheardError: The cloud lacks one of them.
         """
-        return list(
-            _Reading(self._client, self._cloud, self._impostor_s, self._starts)(self._lines)
-        )
+        return list(_Reading(self._client, self._cloud, self._impostor_s, self.starts)(self._lines))
 
 
 class _Reading:

@@ -58,7 +58,11 @@ class Mosquitto:
         self.configure(configuration)
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            shutil.rmtree(self.folder)
+            raise
         return self
 
     def __exit__(self, *_exception: object) -> None:
