@@ -11,19 +11,16 @@ or a wire between network namespaces; where the firmware lies is another way.
 import hashlib
 import random
 import signal
-import sqlite3
 import time
 from base64 import b64encode
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing, nullcontext, suppress
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import Self
 
 from certificates import make
 from newerpython import newer_python
-from sim.audit import Limits, Said, said, violations
+from sim.audit import Said, said
 from sim.broker import free_port
 from sim.cloud import DEVICE, PRODUCT, Cloud
 from sim.http_server import HttpServer
@@ -38,6 +35,7 @@ from workshop import Agent
 from outages import doors
 from outages.boardonfiles import FileBoard
 from outages.doors import Door
+from outages.owed import rows
 
 KEEP_ALIVE_S = 5
 IMPOSTOR_KEEP_ALIVE_S = 77
@@ -46,8 +44,6 @@ SECRET, KEY = "AAECAwQFBgcICQoLDA0ODw==", bytes(range(16))
 SIGNATURE = "q-signature-of-the-url"
 IMAGE_BYTES = 400_000
 BYTES_PER_S = 400_000.0
-CONNECT_INTERVAL_S = 5.0
-_LATE_S = 1.0  # on a busy machine
 _REPEAT_S = 3.0
 _PATIENCE_S = 240.0
 
@@ -63,17 +59,6 @@ password_file {{folder}}/passwords
 acl_file {{folder}}/access
 {listener}
 """
-# What the broker hears late may have been said in time, and what it has sent may not have arrived.
-LIMITS = Limits(slack_s=5.0, is_lossy=True)
-
-
-@dataclass(frozen=True)
-class Row:
-    """What the device's own journal says that it owes, or has owed."""
-
-    session_id: str
-    payload: bytes
-    is_settled: bool
 
 
 class Site:
@@ -266,28 +251,13 @@ class Site:
         known = list(self.cloud.messages)
         return any(message.version == version and message.state in wanted for message in known)
 
-    def is_over(self, version: str) -> bool:
-        """Tell whether *version* has ended, and nothing is owed any more."""
-        rows = self.rows("owed_reports") if self.has_said("end", version) else []
-        return bool(rows) and all(row.is_settled for row in rows)
-
     # --- what came of it -------------------------------------------------------------------------
-
-    def rows(self, table: str) -> list[Row]:
-        """Return what the journal has in *table*, in order; it is made with its first row."""
-        path = self.folder / "state/journal.sqlite"
-        is_there = "SELECT count(*) FROM sqlite_master WHERE name = ?"
-        query = f"SELECT session_id, payload, is_settled FROM {table} ORDER BY id"  # noqa: S608 - constants
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as journal:
-            known = journal.execute(is_there, [table]).fetchone()[0]
-            rows = journal.execute(query).fetchall() if known else []
-        return [Row(name, payload, bool(flag)) for name, payload, flag in rows]
 
     def messages(self) -> list[Said]:
         """Return what the broker says that the device has said."""
-        return [each for packet in self._packets() if (each := said(packet))]
+        return [each for packet in self.packets() if (each := said(packet))]
 
-    def _packets(self) -> list[Packet]:
+    def packets(self) -> list[Packet]:
         """Return the broker's account, once the cloud has heard all of it."""
         deadline_s = time.monotonic() + 5
         while True:
@@ -298,48 +268,11 @@ class Site:
                     raise
             time.sleep(0.05)
 
-    def complaints(self) -> list[str]:
-        """Return a sentence for each thing that is not as it must be; none if all is well."""
-        self.broker.catch_up()
-        packets = self._packets()
-        found = [*violations(packets, LIMITS), *map(repr, self.cloud.garbage)]
-        found += [f"denied: {line.text}" for line in self.broker.lines if "Denied" in line.text]
-        found += [*self._ends(packets), *self._attempts()]
-        log = "".join(self.logs)
-        found += [
-            f"in the log: {text}" for text in (SIGNATURE, PASSWORD, "Traceback") if text in log
-        ]
-        return found
-
-    def _attempts(self) -> list[str]:
-        """Find attempts of one process that are too close to each other, as the way has seen it."""
-        times_s = self.way.accepted_s if isinstance(self.way, Way) else []
-        return [
-            f"attempts to connect are {after_s - before_s:.1f} s apart"
-            for before_s, after_s in pairwise(times_s)
-            if after_s - before_s < CONNECT_INTERVAL_S - _LATE_S
-            and not any(before_s < start_s <= after_s for start_s in self.ledger.starts)
-        ]
-
-    def _ends(self, packets: Sequence[Packet]) -> list[str]:
-        """Compare the journal's rows with what has arrived: each, in order, and nothing else."""
-        owed = [row.payload for row in self.rows("owed_reports")]
-        heard: list[bytes] = []
-        for each in (said(packet) for packet in packets):
-            if each is not None and each.is_terminal and each.packet.payload not in heard:
-                heard.append(each.packet.payload)
-        found = [] if owed == heard else [f"owed {owed}, but the broker has heard {heard}"]
-        told = {
-            each.version: each for packet in packets if (each := said(packet)) and each.is_terminal
-        }
-        for version, ending in self.offers.items():
-            last = told.get(version)
-            code = last and last.report["progress"]["result_code"]
-            if code != {"done": "0"}.get(ending, ending):
-                found.append(f"{version} was to end in {ending}, and ended in {code}")
-        if len(owed) != len(self.offers):
-            found.append(f"{len(self.offers)} offers, but {len(owed)} sessions have ended")
-        return found
+    def is_over(self, version: str) -> bool:
+        """Tell whether *version* has ended, and nothing is owed any more."""
+        if not self.has_said("end", version):
+            return False
+        return all(row.is_settled for row in rows(self.folder, "owed_reports"))
 
 
 def certificates(folder: Path) -> Path:

@@ -10,6 +10,7 @@ from sim.cloud import DEVICE, PRODUCT
 
 from outages.kinds import stranger
 from outages.site import KEEP_ALIVE_S, Site
+from outages.verdict import complaints
 from updater.core import messages
 from updater.core.errors import ResultCode
 from updater.core.model import Firmware, Offer
@@ -25,7 +26,7 @@ def lived(folder: Path, authority: Path) -> Iterator[Site]:
         site.start()
         site.wait_until(lambda: bool(site.cloud.messages), "a first word")
         site.kill()
-        assert site.complaints() == []
+        assert complaints(site) == []
         yield site
 
 
@@ -74,7 +75,7 @@ def test_what_no_device_should_say_is_found(
             site.wait_until(
                 lambda: any(words_of_it in line.text for line in site.broker.lines), "its arrival"
             )
-        found = site.complaints()
+        found = complaints(site)
     assert any(words in each for each in found), found
 
 
@@ -89,4 +90,4 @@ def test_an_end_that_does_not_arrive_is_found(tmp_path: Path, authority: Path) -
         )
         site.kill()
         assert site.cloud.heard == []
-        assert any(each.startswith("denied: ") for each in site.complaints())
+        assert any(each.startswith("denied: ") for each in complaints(site))

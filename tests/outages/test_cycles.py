@@ -21,6 +21,7 @@ from outages.beside import run_beside
 from outages.doors import Door
 from outages.kinds import KINDS, NAMELESS, WIRED, Kind
 from outages.site import Site
+from outages.verdict import complaints
 
 pytestmark = pytest.mark.root
 
@@ -83,7 +84,7 @@ def lived(site: Site, cycles: Sequence[Cycle]) -> list[str]:
         for number, cycle in enumerate(cycles):
             run_cycle(site, number, cycle)
         site.kill()
-        found = site.complaints()
+        found = complaints(site)
     except Exception as error:  # noqa: BLE001 - it is told with all that is known
         found = [f"in cycle {number}: {error}"]
     words = [f"{each.kind.__name__} {each.moment} {each.ending}" for each in cycles]

@@ -11,6 +11,7 @@ from sim.wire import Wire
 
 from outages.beside import run_beside
 from outages.site import KEEP_ALIVE_S, Site
+from outages.verdict import complaints
 
 pytestmark = pytest.mark.root
 
@@ -39,7 +40,7 @@ def lose(folder: Path, authority: Path, directions: frozenset[str]) -> list[str]
         site.kill()
         if noticed_s > NOTICED_S:
             found.append(f"it was noticed after {noticed_s:.1f} s")
-        return [*found, *site.complaints()]
+        return [*found, *complaints(site)]
 
 
 def test_a_dead_link_is_noticed_and_mended(tmp_path: Path, authority: Path) -> None:

@@ -66,7 +66,6 @@ class _Reading:
         self._impostor_s = impostor_s
         self._starts = list(starts)
         self._number = 0
-        self._is_impostor = False
         self._is_subscribing = False
 
     def __call__(self, lines: Sequence[Line]) -> Iterator[Packet]:
@@ -93,10 +92,7 @@ class _Reading:
     def _connect(
         self, line: Line, client: str, protocol: str, clean: str, keep_alive_s: str
     ) -> Iterator[Packet]:
-        if client != self._client:
-            return
-        self._is_impostor = int(keep_alive_s) == self._impostor_s
-        if self._is_impostor:
+        if client != self._client or int(keep_alive_s) == self._impostor_s:
             return
         while self._starts and self._starts[0] <= line.time_s:
             self._starts.pop(0)
