@@ -88,6 +88,8 @@ def test_a_bound_itself_is_allowed_and_no_more(
         (CONFIG + "zzzzzz = 1", "unknown key cloud.zzzzzz; known are host"),
         (CONFIG + "port = 70000", "cloud.port must be from 0 to 65535, is 70000"),
         (CONFIG + "auth = 'certificate'", "auth = certificate needs cloud.client_cert_file"),
+        ("cloud = {host = 'h', product_id = '', device_name = 'd'}", "product_id must be 1 to"),
+        ("cloud = {host = 'h', product_id = 'P', device_name = '+'}", "device_name must be 1 to"),
         (CONFIG + "client_key_file = '/k'", "cloud.client_key_file needs cloud.client_cert_file"),
         (CONFIG + "auth = 'psk'\nclient_cert_file = '/c'", "exclude each other"),
         (CONFIG + "auth = 'psk'\nallow_plaintext = true", "cloud.auth = psk need TLS"),

@@ -28,6 +28,7 @@ IO_PRIORITIES = ("normal", *map(str, range(8)), "idle")
 
 LINK_CHECK = "link"  # the health check that is no command
 _BOOTNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # safe in hush and on the command line
+_LEVEL = re.compile(r"[A-Za-z0-9._:@-]{1,64}")  # of a topic, and a part of the client id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,6 +297,13 @@ def _check_registration(cloud: CloudConfig, path: str) -> None:
 
 def _check_cloud(cloud: CloudConfig, path: str) -> None:
     """Refuse what each row allows and no broker could mean."""
+    for key in ("product_id", "device_name"):
+        name = getattr(cloud, key)
+        if not _LEVEL.fullmatch(name):  # MQTT's wildcards would hear other devices, or say nothing
+            raise ConfigError(
+                f"{path}: cloud.{key} must be 1 to 64 letters, digits, '.', '_', ':', '@' and '-', "
+                f"is {name!r}"
+            )
     has_certificate = bool(cloud.client_cert_file)
     if cloud.client_key_file and not has_certificate:
         raise ConfigError(f"{path}: cloud.client_key_file needs cloud.client_cert_file")
