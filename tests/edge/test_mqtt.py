@@ -304,3 +304,17 @@ def test_only_an_answer_shows_that_a_ping_has_arrived(
             alive.link.publish(b"progress", 0)
     assert alive.due() == [Disconnected("the broker is silent")]
     assert alive.clock.now_s == pytest.approx(1180, abs=1)
+
+
+def test_a_report_that_is_never_acknowledged_ends_the_connection(
+    raw: RawBroker, alive: Driver
+) -> None:
+    """A broker that has lost a report and keeps the connection is given the next one after 60 s."""
+    for payload in (b"lost", b"taken"):
+        alive.link.publish(payload, 1)
+        raw.hear()
+        alive.clock.now_s += 20
+    raw.say(b"\x40\x02" + b"\0\3")
+    assert [type(event) for event in alive.step()] == [Acknowledged]
+    assert alive.due() == [Disconnected("no answer from the broker within 60 s")]
+    assert alive.clock.now_s == 1060
