@@ -31,10 +31,12 @@ ROWS: dict[str, list[str]] = {
     ],
     "fw_type is reported if it is configured, else not": [
         "core/test_golden.py::test_what_we_say_is_what_the_file_says",
+        "agent/test_cloud.py::test_a_version_is_reported_after_each_connect",
         "agent/test_reception.py::test_a_task_is_named_in_everything_that_is_said_of_it",
     ],
     "it is reported after each connect and after each session, for it is the pull": [
         "agent/test_cloud.py::test_a_version_is_reported_after_each_connect",
+        "agent/test_cloud.py::test_a_version_is_reported_after_each_session",
         "agent/test_reception.py::test_an_offer_that_was_lost_is_made_again",
     ],
     "once a minute at most, and again after 10, 20, 40 s without an answer": [
@@ -74,9 +76,11 @@ ROWS: dict[str, list[str]] = {
     ],
     "task_id and fw_type are echoed as they came, and only if they did": [
         "core/test_messages.py::test_every_report_names_its_offer_and_nothing_else",
-        "core/test_golden.py::test_all_inner_values_of_progress_are_strings",
+        "core/test_golden.py::test_what_we_say_is_what_the_file_says",
     ],
     "the URL is used as it is and never shown": [
+        "core/test_golden.py::test_what_the_cloud_says_is_understood",
+        "core/test_model.py::test_a_url_is_never_shown",
         "core/test_ports.py::test_an_install_request_never_shows_its_source",
         "core/test_messages.py::test_arbitrary_messages_never_surprise",
         "cli/test_offers.py::test_the_running_agent_keeps_an_offer_and_begins_it_when_that_is_cleared",
@@ -101,10 +105,12 @@ ROWS: dict[str, list[str]] = {
     ],
     # --- report_progress -------------------------------------------------------------------------
     "all its inner values are strings, percent stands with downloading alone": [
+        "core/test_golden.py::test_what_we_say_is_what_the_file_says",
         "core/test_golden.py::test_all_inner_values_of_progress_are_strings",
         "core/test_golden.py::test_sizes_are_those_of_the_vendors_logs",
     ],
     "its version is the target's, that of report_version the running one": [
+        "core/test_golden.py::test_what_we_say_is_what_the_file_says",
         "core/test_golden.py::test_all_inner_values_of_progress_are_strings",
         "agent/test_world.py::test_a_broken_law_is_noticed",
     ],
@@ -116,8 +122,10 @@ ROWS: dict[str, list[str]] = {
         "agent/test_cloud.py::test_progress_is_said_once_a_second_at_most",
         "agent/test_cloud.py::test_progress_is_said_on_change_only",
         "agent/test_cloud.py::test_a_download_of_an_instant_says_0_and_100",
+        "agent/test_cloud.py::test_0_and_100_are_said_at_once",
     ],
     "downloading is QoS 0 and not queued: the latest is kept": [
+        "agent/test_cloud.py::test_0_and_100_are_said_at_once",
         "agent/test_cloud.py::test_of_progress_without_a_link_the_latest_is_said",
     ],
     "burning is repeated, so that the cloud's task does not time out": [
@@ -133,6 +141,7 @@ ROWS: dict[str, list[str]] = {
     "they keep their order": [
         "agent/test_outbox.py::test_the_end_of_a_session_waits_for_its_burning",
         "agent/test_cloud.py::test_two_reports_are_told_one_after_the_other",
+        "agent/test_outbox.py::test_the_puback_of_something_else_settles_nothing",
     ],
     "done comes after the new image boots and is healthy, before its version": [
         "agent/test_agent.py::test_a_good_image_is_installed_tried_and_kept",
@@ -166,6 +175,7 @@ ROWS: dict[str, list[str]] = {
     # --- offers ----------------------------------------------------------------------------------
     "the identity is version, md5sum and file_size; md5sum in any case": [
         "agent/test_reception.py::test_a_version_is_no_identity",
+        "core/test_machine.py::test_offers_are_answered_by_what_is_going_on",
         "core/test_messages.py::test_an_offer_is_read",
         "agent/test_installation.py::test_another_firmware_takes_nothing_from_an_earlier_one",
     ],
@@ -174,6 +184,7 @@ ROWS: dict[str, list[str]] = {
     ],
     "another offer replaces what is not activated, and waits after that": [
         "agent/test_reception.py::test_another_offer_supersedes_what_is_not_activated",
+        "core/test_machine.py::test_offers_are_answered_by_what_is_going_on",
         "agent/test_reception.py::test_an_offer_while_a_reboot_is_due_waits",
         "agent/test_reception.py::test_an_offer_in_a_trial_waits",
     ],

@@ -198,7 +198,7 @@ class Agent:
     def adopt(self, offer: Offer) -> None:
         """Go on with the running session's firmware under *offer*'s URL and task."""
         assert self.session is not None  # noqa: S101 - there is a session to adopt for
-        if offer != self.session.offer:  # else a cloud that repeats itself would wear out the medium
+        if offer != self.session.offer:  # else repetitions would wear out the medium
             self.session = replace(self.session, offer=offer)
             try:
                 self.device.journal.save(self.session, "offer repeated with a fresh URL")
