@@ -280,6 +280,16 @@ def test_what_the_broker_says_postpones_no_ping(raw: RawBroker, alive: Driver, q
     assert raw.hear() == (PINGREQ, b"")
 
 
+def test_what_we_say_postpones_no_ping(raw: RawBroker, alive: Driver) -> None:
+    """A broker that has gone without a word takes what is sent for a long time: it is asked."""
+    alive.clock.now_s += 100
+    alive.link.publish(b"progress", 0)
+    assert raw.hear()[0] == PUBLISH
+    alive.due()
+    assert alive.clock.now_s == pytest.approx(1120, abs=1)
+    assert raw.hear() == (PINGREQ, b"")
+
+
 def test_a_silent_broker_is_noticed(raw: RawBroker, alive: Driver) -> None:
     """No answer to a ping within half a keep-alive ends the connection, as the broker would."""
     assert not alive.due()
