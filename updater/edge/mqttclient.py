@@ -35,9 +35,10 @@ _GARBAGE = (ValueError, LookupError, struct.error)  # what paho's parser, or its
 
 _CONNACK_CODES = {132: 1, 133: 2, 136: 3, 134: 4, 135: 5}  # by paho's reasons, which are MQTT 5's
 _BAD_LOGIN = 4
+_NO_MQTT = "what the broker sends is no MQTT 3.1.1: check cloud.port and cloud.transport"
 _SILENT = "the broker is silent"
 _LOSSES = {
-    130: "what the broker sends is no MQTT 3.1.1: check cloud.port and cloud.transport",
+    130: _NO_MQTT,
     141: _SILENT,
 }
 
@@ -138,6 +139,7 @@ class Client:
             result = self._exchange(readable=readable, writable=writable)
         except _GARBAGE:
             result = MQTTErrorCode.MQTT_ERR_PROTOCOL
+            self._finish(_NO_MQTT)
         if result != MQTTErrorCode.MQTT_ERR_SUCCESS:
             self._finish(f"connection lost: {paho.error_string(result)}")
         elif self._monotonic_s() >= self._pong_due_s:
