@@ -203,6 +203,23 @@ def test_what_is_owed_is_told_though_the_journal_can_no_longer_be_read() -> None
     assert sure(world) == ["burning", "fail -4"]
 
 
+def test_a_cloud_that_offers_and_acknowledges_nothing_fills_no_journal() -> None:
+    """Once much is owed an offer waits until it is told; then the cloud's next one is taken."""
+    world = started()
+    world.cloud.acknowledges = False
+    for number in range(100):
+        world.offer(Image(f"1.{number}", size_bytes=65 << 20))
+        world.run_for(1)
+    assert len(world.journal.sessions) == len(world.journal.undelivered) == 64
+    world.cloud.acknowledges, world.cloud.task = True, None
+    world.lose_network()
+    world.run_until_calm()
+    assert [m.version for m in world.outcomes[-63:]] == [f"1.{number}" for number in range(1, 64)]
+    world.offer(NEW)
+    world.run_until_calm()
+    assert world.runs(NEW)
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 60), st.sampled_from(sorted(CUTS))), max_size=12))
 def test_whatever_is_cut_while_nothing_is_acknowledged_all_arrives_in_order(
