@@ -224,6 +224,74 @@ ROWS: dict[str, list[str]] = {
     "plaintext is refused unless it is allowed": [
         "agent/test_reception.py::test_a_plaintext_url_is_refused_without_a_write",
     ],
+    "the object is asked for as it is, without an encoding": [
+        "native/test_hostile.py::test_the_request_asks_for_the_object_as_it_is",
+    ],
+    # --- the connection --------------------------------------------------------------------------
+    "client id, user name and password are signed over, by the secret's decoded bytes": [
+        "core/test_credentials.py::test_vectors",
+        "core/test_credentials.py::test_a_bad_secret_is_a_sentence_without_it",
+    ],
+    "each connection has a connid of its own, and an expiry unless the clock was never set": [
+        "edge/test_secret.py::test_a_signature_is_new_each_time",
+        "edge/test_secret.py::test_a_clock_that_was_never_set_signs_without_expiry",
+        "edge/test_secret.py::test_no_signature_outlives_the_clouds_time",
+    ],
+    "the session is clean, without a will; with a certificate or a PSK without a password": [
+        "edge/test_mqtt.py::test_connect_says_what_each_login_needs",
+        "edge/test_secret.py::test_a_certificate_needs_no_secret_and_a_psk_is_one",
+    ],
+    "one topic for each SUBSCRIBE, at QoS 1; nothing is retained": [
+        "edge/test_mqtt.py::test_the_subscription_is_proven_before_connected",
+        "edge/test_mqtt.py::test_messages_flow_both_ways",
+    ],
+    "the PSK is the decoded secret, for the client id, over TLS 1.2": [
+        "edge/test_mqtt_psk.py::test_the_context_is_wired_as_the_cloud_asks",
+        "edge/test_mqtt_psk.py::test_the_secret_is_the_key",
+    ],
+    "a keep-alive of silence is a ping, and two are the end": [
+        "edge/test_mqtt.py::test_an_idle_link_pings",
+        "edge/test_mqtt.py::test_what_we_say_postpones_no_ping",
+        "edge/test_mqtt.py::test_a_silent_broker_is_noticed",
+    ],
+    "a report whose PUBACK is lost is sent again in a new connection": [
+        "edge/test_mqtt.py::test_a_report_that_is_never_acknowledged_ends_the_connection",
+    ],
+    "one connect in 5 s, then ever less often, up to 2 min": [
+        "core/test_backoff.py::test_pauses_double_from_the_floor_to_the_limit",
+        "edge/test_mqtt.py::test_attempts_are_spread_and_grow_rarer",
+    ],
+    "a second device with this client id is recognised": [
+        "edge/test_mqtt_logins.py::test_two_devices_with_one_client_id_are_told_and_do_not_fight_for_ever",
+    ],
+    "each CONNACK that refuses is told in words, a clock that may be wrong among them": [
+        "edge/test_mqtt_hostile.py::test_each_refusal_has_its_sentence",
+        "edge/test_mqtt_tls.py::test_a_clock_that_is_wrong_is_tried_again_once_it_is_set",
+    ],
+    "the names of product and device are one level of a topic each": [
+        "core/test_config.py::test_mistakes_are_named",
+    ],
+    # --- registration ----------------------------------------------------------------------------
+    "the request is signed over its exact bytes, with the product secret's text": [
+        "core/test_registration.py::test_the_vendor_s_signature",
+        "core/test_registration.py::test_the_request_goes_out_byte_for_byte",
+        "edge/test_registration_post.py::test_the_request_arrives_as_it_was_signed",
+    ],
+    "the answer is decrypted by the secret's first 16 characters, cut to its length": [
+        "edge/test_aes.py::test_the_vendor_s_answer",
+        "core/test_registration.py::test_the_key_is_the_product_secret_s_beginning",
+        "core/test_registration.py::test_a_length_cuts_off_what_is_no_zero",
+    ],
+    "1021, 1010 and a wrong clock are told with what to do": [
+        "core/test_registration.py::test_a_device_that_is_registered_already_says_how_it_gets_in",
+        "core/test_registration.py::test_a_wrong_signature_says_what_to_compare",
+        "core/test_registration.py::test_a_wrong_clock_says_what_it_shows",
+    ],
+    "the secret is stored durably before its first use, whatever is cut": [
+        "edge/test_secretfile.py::test_a_power_cut_leaves_the_secret_whole_or_absent",
+        "agent/test_registering.py::test_a_device_without_one_registers_first",
+        "agent/test_registrar.py::test_a_secret_that_cannot_be_stored_is_not_lost",
+    ],
 }  # fmt: skip
 
 

@@ -90,6 +90,7 @@ def test_a_bound_itself_is_allowed_and_no_more(
         (CONFIG + "auth = 'certificate'", "auth = certificate needs cloud.client_cert_file"),
         ("cloud = {host = 'h', product_id = '', device_name = 'd'}", "product_id must be 1 to"),
         ("cloud = {host = 'h', product_id = 'P', device_name = '+'}", "device_name must be 1 to"),
+        ("cloud = {host = 'h', product_id = 'P', device_name = 'a b'}", "no blank, '/', '+'"),
         (CONFIG + "client_key_file = '/k'", "cloud.client_key_file needs cloud.client_cert_file"),
         (CONFIG + "auth = 'psk'\nclient_cert_file = '/c'", "exclude each other"),
         (CONFIG + "auth = 'psk'\nallow_plaintext = true", "cloud.auth = psk need TLS"),

@@ -28,7 +28,7 @@ IO_PRIORITIES = ("normal", *map(str, range(8)), "idle")
 
 LINK_CHECK = "link"  # the health check that is no command
 _BOOTNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # safe in hush and on the command line
-_LEVEL = re.compile(r"[A-Za-z0-9._:@-]{1,64}")  # of a topic, and a part of the client id
+_LEVEL = re.compile(r"[^\x00-\x20\x7f-\xa0/+#]{1,64}")  # of a topic, and part of the client id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,8 +301,8 @@ def _check_cloud(cloud: CloudConfig, path: str) -> None:
         name = getattr(cloud, key)
         if not _LEVEL.fullmatch(name):  # MQTT's wildcards would hear other devices, or say nothing
             raise ConfigError(
-                f"{path}: cloud.{key} must be 1 to 64 letters, digits, '.', '_', ':', '@' and '-', "
-                f"is {name!r}"
+                f"{path}: cloud.{key} must be 1 to 64 characters, and no blank, '/', '+' or '#' "
+                f"among them, is {name!r}"
             )
     has_certificate = bool(cloud.client_cert_file)
     if cloud.client_key_file and not has_certificate:
