@@ -243,7 +243,8 @@ ROWS: dict[str, list[str]] = {
     ],
     "one topic for each SUBSCRIBE, at QoS 1; nothing is retained": [
         "edge/test_mqtt.py::test_the_subscription_is_proven_before_connected",
-        "edge/test_mqtt.py::test_messages_flow_both_ways",
+        "edge/test_mqtt.py::test_what_we_say_postpones_no_ping",
+        "edge/test_mqtt.py::test_a_report_that_is_never_acknowledged_ends_the_connection",
     ],
     "the PSK is the decoded secret, for the client id, over TLS 1.2": [
         "edge/test_mqtt_psk.py::test_the_context_is_wired_as_the_cloud_asks",
@@ -256,6 +257,7 @@ ROWS: dict[str, list[str]] = {
     ],
     "a report whose PUBACK is lost is sent again in a new connection": [
         "edge/test_mqtt.py::test_a_report_that_is_never_acknowledged_ends_the_connection",
+        "edge/test_mqtt.py::test_a_report_that_is_acknowledged_is_waited_for_no_more",
     ],
     "one connect in 5 s, then ever less often, up to 2 min": [
         "core/test_backoff.py::test_pauses_double_from_the_floor_to_the_limit",
@@ -266,6 +268,7 @@ ROWS: dict[str, list[str]] = {
     ],
     "each CONNACK that refuses is told in words, a clock that may be wrong among them": [
         "edge/test_mqtt_hostile.py::test_each_refusal_has_its_sentence",
+        "edge/test_mqtt_hostile.py::test_a_login_that_the_clock_may_have_spoilt_is_tried_again_once_it_is_set",
         "edge/test_mqtt_tls.py::test_a_clock_that_is_wrong_is_tried_again_once_it_is_set",
     ],
     "the names of product and device are one level of a topic each": [

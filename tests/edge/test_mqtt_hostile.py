@@ -58,6 +58,25 @@ def test_each_refusal_has_its_sentence(raw: RawBroker, code: int, words: str) ->
         assert words in link.until(Disconnected).reason
 
 
+def test_a_login_that_the_clock_may_have_spoilt_is_tried_again_once_it_is_set(
+    raw: RawBroker,
+) -> None:
+    """A user name that has expired, or is not valid yet, waits for no long pause then."""
+    with driver(raw.port) as link:
+        link.link._time_s = lambda: 12.0 + link.clock.now_s - 1000  # it was never set
+        for _ in range(5):  # the pauses have grown to 80 s and more
+            while link.link.fileno() is None:
+                assert not link.step()
+            raw.accept()
+            raw.say(b"\x20\x02\x00\x04")
+            assert "clock, which says 1970-01-01" in link.until(Disconnected).reason
+        lost_s = link.clock.now_s
+        link.link._time_s = lambda: 2e9 + link.clock.now_s
+        while link.link.fileno() is None:
+            assert not link.step()
+        assert link.clock.now_s <= lost_s + 10
+
+
 def test_a_secret_that_cannot_be_read_is_a_reason(raw: RawBroker) -> None:
     """Without credentials nothing is sent, and the next attempt reads them anew."""
 
