@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from updater.core.errors import ConfigError
 from updater.core.gateway import GATEWAY_URL, parse_gateway
-from updater.core.rows import parse
+from updater.core.rows import check_level, parse
 from updater.core.rows import row as _row
 
 _ALIGNMENT_BYTES = 4096  # of what goes past the page cache
@@ -28,7 +28,6 @@ IO_PRIORITIES = ("normal", *map(str, range(8)), "idle")
 
 LINK_CHECK = "link"  # the health check that is no command
 _BOOTNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # safe in hush and on the command line
-_LEVEL = re.compile(r"[^\x00-\x20\x7f-\xa0/+#]{1,64}")  # of a topic, and part of the client id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,12 +297,7 @@ def _check_registration(cloud: CloudConfig, path: str) -> None:
 def _check_cloud(cloud: CloudConfig, path: str) -> None:
     """Refuse what each row allows and no broker could mean."""
     for key in ("product_id", "device_name"):
-        name = getattr(cloud, key)
-        if not _LEVEL.fullmatch(name):  # MQTT's wildcards would hear other devices, or say nothing
-            raise ConfigError(
-                f"{path}: cloud.{key} must be 1 to 64 characters, and no blank, '/', '+' or '#' "
-                f"among them, is {name!r}"
-            )
+        check_level(f"{path}: cloud.{key}", getattr(cloud, key))
     has_certificate = bool(cloud.client_cert_file)
     if cloud.client_key_file and not has_certificate:
         raise ConfigError(f"{path}: cloud.client_key_file needs cloud.client_cert_file")
