@@ -53,6 +53,9 @@ def _is_admitted(agent: "Agent", offer: Offer) -> bool:
     """Tell whether *offer* may be begun now, as far as it has failed before."""
     if offer.is_local:
         return True
+    if agent.cloud is not None and agent.cloud.is_backlogged():
+        _log.warning("offer left: the broker has to acknowledge what it was told before")
+        return False
     try:
         return agent.retries.admit(offer)
     except UpdaterError as error:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from updater.core.errors import ConfigError
 from updater.core.gateway import GATEWAY_URL, parse_gateway
-from updater.core.rows import parse
+from updater.core.rows import check_level, parse
 from updater.core.rows import row as _row
 
 _ALIGNMENT_BYTES = 4096  # of what goes past the page cache
@@ -296,6 +296,8 @@ def _check_registration(cloud: CloudConfig, path: str) -> None:
 
 def _check_cloud(cloud: CloudConfig, path: str) -> None:
     """Refuse what each row allows and no broker could mean."""
+    for key in ("product_id", "device_name"):
+        check_level(f"{path}: cloud.{key}", getattr(cloud, key))
     has_certificate = bool(cloud.client_cert_file)
     if cloud.client_key_file and not has_certificate:
         raise ConfigError(f"{path}: cloud.client_key_file needs cloud.client_cert_file")
