@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The MQTT link against mosquitto, and against a broker that is gone, silent, or reads nothing."""
 
+import gc
 import itertools
 import random
 import threading
@@ -30,9 +31,10 @@ from sim.broker import (
 
 from updater.core.config import CloudConfig
 from updater.core.link import Acknowledged, Connected, Disconnected, Received
-from updater.edge import mqtt
+from updater.edge import mqtt, mqttclient
 from updater.edge.mqtt import MqttLink
 from updater.edge.secret import CredentialSource
+from updater.edge.stream import Stream
 
 
 @contextmanager
@@ -201,6 +203,22 @@ def test_nothing_of_an_old_connection_is_sent_again(raw: RawBroker) -> None:
         assert raw.hears_nothing()
         raw.say(b"\x40\x02" + old[0].to_bytes(2, "big"))
         assert not link.step()
+
+
+def test_a_lost_connection_leaves_nothing_behind(raw: RawBroker) -> None:
+    """A device that has to reconnect for years needs no more memory for it."""
+
+    def clients() -> int:
+        gc.collect()
+        return sum(type(each) in {mqttclient.Client, Stream} for each in gc.get_objects())
+
+    before = clients()
+    with driver(raw.port) as link:
+        for _ in range(5):
+            handshake(raw, link)
+            raw.hang_up()
+            link.until(Disconnected)
+        assert clients() == before
 
 
 def test_a_loss_while_publishing_is_told_in_the_next_turn(raw: RawBroker) -> None:
