@@ -171,13 +171,19 @@ def offer_here(agent: Agent, offer: Offer) -> Session:
     session = agent.session
     if session is not None and session.state is State.FAILED and session is not before:
         raise failure(session.code, session.reason)
-    if session is not None and session is not before:
+    if session is not None and (session is not before or _goes_on_with(session, offer)):
         return session
     if agent.is_orphan or (before is not None and not before.state.is_final):
         raise WrongStateError("a trial or a reboot is due, which has to end first")
     if agent.is_reboot_due:
         raise WrongStateError("a reboot is due")
     raise WrongStateError(f"version {offer.firmware.version} is already running")
+
+
+def _goes_on_with(session: Session, offer: Offer) -> bool:
+    """Tell whether *session* brings in what *offer* names: nothing had to change for it."""
+    is_under_way = session.state in {State.INSTALLING, State.INSTALLED}
+    return is_under_way and session.offer.firmware == offer.firmware
 
 
 _FAILURES: Mapping[ResultCode, type[UpdaterError]] = {

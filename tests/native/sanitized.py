@@ -43,7 +43,7 @@ OLD = b"\xa5"
 BUFFER = 1 << 18
 IMAGE = random.Random(7).randbytes(MIB + 2 * BUFFER + 12345)
 ROOM = 2 * MIB
-STALL_MS = 400
+STALL_MS = 1000
 
 
 class Status(enum.IntEnum):
