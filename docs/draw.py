@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: MIT
 """Draws the pictures of the documentation from the sources, so that they cannot lie.
 
-    python docs/draw.py            writes docs/architecture.svg and docs/session.svg
+    python docs/draw.py            writes docs/*.svg, but for the demo's
 
-Which modules there are is read from the folders, and what a session may become from the state
-machine's own table; a test holds the committed pictures against this script.
+Which modules there are is read from the folders, what a session may become from the state machine's
+own table, and what is said in it from the messages; a test holds the committed pictures against
+this script.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
-from updater.core import machine
-from updater.core.model import State
+from updater.core import machine, messages
+from updater.core.model import Firmware, Offer, State
 
 DOCS = Path(__file__).parent
 PACKAGE = DOCS.parent / "updater"
@@ -172,7 +174,64 @@ def session() -> str:
     return page(450, parts)
 
 
-PICTURES = {"architecture.svg": architecture, "session.svg": session}
+_OFFER = Offer(Firmware("1.1.0", "0" * 32, 1), "https://host/image")
+_CLOUD, _DEVICE, _WEB = 120, 500, 880  # where each of them has its line
+STEPS: Sequence[tuple[int, int, bytes | str]] = (
+    (_DEVICE, _CLOUD, "connect, subscribe"),
+    (_DEVICE, _CLOUD, messages.report_version("1.0.0")),
+    (_CLOUD, _DEVICE, "report_version_rsp"),
+    (_CLOUD, _DEVICE, "update_firmware 1.1.0: url, md5sum, file_size"),
+    (_DEVICE, _WEB, "GET url"),
+    (_DEVICE, _CLOUD, messages.downloading(_OFFER, 0)),
+    (_WEB, _DEVICE, "the image, straight into the other slot"),
+    (_DEVICE, _CLOUD, messages.downloading(_OFFER, 100)),
+    (_DEVICE, _CLOUD, messages.burning(_OFFER)),
+    (_DEVICE, _DEVICE, "reads back, makes the slot primary, reboots: a trial"),
+    (_DEVICE, _CLOUD, "connect, subscribe"),
+    (_DEVICE, _CLOUD, messages.burning(_OFFER)),
+    (_DEVICE, _DEVICE, "health checks pass: the slot is kept"),
+    (_DEVICE, _CLOUD, messages.done(_OFFER)),
+    (_DEVICE, _CLOUD, messages.report_version("1.1.0")),
+)
+
+
+def words(step: bytes | str) -> str:
+    """Return what stands at an arrow: of a message its type, state, per cent and version."""
+    if isinstance(step, str):
+        return step
+    message = json.loads(step)
+    progress = message["report"].get("progress", {})
+    percent = f"{progress['percent']} %" if "percent" in progress else ""
+    told = (message["type"], progress.get("state"), percent, message["report"]["version"])
+    return " ".join(filter(None, told))
+
+
+def conversation() -> str:
+    """Return the picture of one good update on the wire, from top to bottom."""
+    step, top = 34, 92
+    bottom = top + step * len(STEPS)
+    parts = []
+    for x, kind, name in (
+        (_CLOUD, "outside", "cloud, or broker"), (_DEVICE, "agent", "device"),
+        (_WEB, "outside", "web server"),
+    ):  # fmt: skip
+        parts.append(f'<line x1="{x}" y1="56" x2="{x}" y2="{bottom}" stroke="{LINE}"/>')
+        parts.append(box((x - 90, 20, 180, 36), kind, [name]))
+    for number, (start, end, what) in enumerate(STEPS):
+        y = top + step * number
+        if start == end:
+            parts.append(box((start - 190, y - 20, 380, 26), "core", [words(what)]))
+        else:
+            parts.append(text((start + end) / 2, y - 6, words(what)))
+            parts.append(arrow(start, y, end, y))
+    return page(bottom + 10, parts)
+
+
+PICTURES = {
+    "architecture.svg": architecture,
+    "session.svg": session,
+    "conversation.svg": conversation,
+}
 
 if __name__ == "__main__":
     for file_name, draw in PICTURES.items():

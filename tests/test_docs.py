@@ -21,7 +21,7 @@ def script(name: str) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["architecture.svg", "session.svg"])
+@pytest.mark.parametrize("name", ["architecture.svg", "session.svg", "conversation.svg"])
 def test_pictures_are_what_the_sources_say(name: str) -> None:
     """A new module or transition is in the picture, or this fails: run docs/draw.py."""
     assert (ROOT / "docs" / name).read_text() == script("draw").PICTURES[name]()
@@ -37,6 +37,19 @@ def test_links_lead_somewhere(page: Path) -> None:
     """Every relative link and picture of a page exists."""
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+def anchor(heading: str) -> str:
+    """Return what a link to *heading* names, as GitHub makes it."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_to_headings_lead_somewhere(page: Path) -> None:
+    """Every heading that a link of a page names is in the page that it leads to."""
+    for target, name in re.findall(r"\]\(([^):]*)#([^)]+)\)", page.read_text()):
+        text = (page.parent / target if target else page).read_text()
+        assert name in {anchor(each) for each in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

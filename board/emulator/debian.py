@@ -27,15 +27,20 @@ def _mirror() -> str:
     raise RuntimeError(f"this machine's apt has no line for Debian {SUITE} main")
 
 
-def _apt_root(architecture: str) -> dict[str, str]:
+def _of(suite: str) -> str:
+    """Return what tells results of *suite* from those of the usual one."""
+    return "" if suite == SUITE else f"-{suite}"
+
+
+def _apt_root(architecture: str, suite: str = SUITE) -> dict[str, str]:
     """Make the private root for *architecture* ready and return the environment that selects it."""
-    root = ROOT / f"apt-{architecture}"
+    root = ROOT / f"apt{_of(suite)}-{architecture}"
     configuration = root / "apt.conf"
     if not (root / "complete").exists():
         for folder in ("state/lists/partial", "cache/archives/partial", "sources.d"):
             (root / folder).mkdir(parents=True, exist_ok=True)
         (root / "status").touch()
-        line = f"[signed-by={_KEYRING}] {_mirror()} {SUITE} main\n"
+        line = f"[signed-by={_KEYRING}] {_mirror()} {suite} main\n"
         (root / "sources.list").write_text(f"deb {line}deb-src {line}")
         configuration.write_text(
             f'APT::Architecture "{architecture}"; APT::Architectures {{"{architecture}";}};\n'
@@ -50,11 +55,13 @@ def _apt_root(architecture: str) -> dict[str, str]:
     return {"APT_CONFIG": str(configuration)}
 
 
-def tree(name: str, architecture: str, packages: Sequence[str], *, closure: bool) -> Path:
+def tree(
+    name: str, architecture: str, packages: Sequence[str], *, closure: bool, suite: str = SUITE
+) -> Path:
     """Return a folder with *packages* unpacked, and with all that they need if *closure*."""
 
     def build(place: Path) -> None:
-        environment = _apt_root(architecture)
+        environment = _apt_root(architecture, suite)
         if closure:
             command = ("apt-get", "--yes", "--print-uris", "install", *packages)
             needed = re.findall(r"(\S+)_\S+_\S+\.deb ", run(*command, env=environment))
@@ -72,7 +79,8 @@ def tree(name: str, architecture: str, packages: Sequence[str], *, closure: bool
             deb.unlink()
         debs.rmdir()
 
-    return cached(name, (architecture, tuple(packages), closure, 1), build) / "tree"
+    key = (architecture, tuple(packages), closure, 1)
+    return cached(f"{name}{_of(suite)}", key, build) / "tree"
 
 
 def _unpack(deb: Path, place: Path) -> None:

@@ -224,6 +224,7 @@ def make_disk(path: Path, first: Image, files: dict[str, str]) -> None:
         file = folders["data"] / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
+        file.chmod(0o600)  # secrets may be among them
     for name, folder in folders.items():
         part = work / f"{name}.ext4"
         is_written = name == "data"

@@ -29,6 +29,14 @@ def test_each_return_code_of_connack_has_its_sentence(code: int, words: str) -> 
     assert words in refusals.connack(code, CLOCK)
 
 
+def test_a_refused_subscription_names_the_topic_and_what_to_check() -> None:
+    """The broker's access list, and the two names that the topic is made of."""
+    assert refusals.subscription("$ota/update/P/D") == (
+        "the broker refuses the subscription to $ota/update/P/D: check what it allows this device, "
+        "and cloud.product_id and cloud.device_name"
+    )
+
+
 @pytest.mark.parametrize(
     ("code", "words", "is_clock_suspect"),
     [

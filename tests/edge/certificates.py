@@ -2,6 +2,7 @@
 """Certificates for the tests of TLS: two CAs, and what they have signed, good and bad."""
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
@@ -30,11 +31,15 @@ def openssl(folder: Path, *arguments: str) -> None:
     subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
 
 
-def make(folder: Path) -> None:
-    """Fill *folder*: ``ca`` and ``stranger``; the broker's and devices' certificates with keys."""
+def make(folder: Path, addresses: Sequence[str] = ("127.0.0.1",)) -> None:
+    """Fill *folder*: ``ca`` and ``stranger``; the broker's and devices' certificates with keys.
+
+    Those are for *addresses*.
+    """
     (folder / "ca.conf").write_text(_CA)
     (folder / "index").touch()
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+    names = ",".join(f"IP:{address}" for address in addresses)
+    (folder / "names").write_text(f"subjectAltName={names}\n")
     for name in ("ca", "stranger"):
         openssl(folder, "req", "-x509", *_KEY, "-keyout", f"{name}.key", "-out", f"{name}.pem",
                 "-subj", f"/CN={name}", "-days", "2")  # fmt: skip

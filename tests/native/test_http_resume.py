@@ -372,7 +372,7 @@ def test_any_cuts_end_in_the_right_image(
     assert outcome.facts["retries"] == len(expected) - 1
 
 
-@pytest.mark.parametrize("fault", ["write:24:die", "write:34:die", "flush:5:die", "read:40:die"])
+@pytest.mark.parametrize("fault", ["write:24:die", "write:34:die", "flush:6:die", "read:40:die"])
 @pytest.mark.parametrize("headers", [[ETAG], [DATE], []], ids=["tag", "date", "no name"])
 def test_a_kill_costs_little_of_the_download(
     tmp_path: Path, engine: Path, server: HostileServer, fault: str, headers: list[str]

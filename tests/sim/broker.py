@@ -5,15 +5,12 @@
 """
 
 import contextlib
-import shutil
 import socket
 import struct
-import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Self
+
+from sim.mosquitto import Mosquitto
 
 CONNECT, PUBLISH, SUBSCRIBE, PINGREQ, DISCONNECT = 0x10, 0x30, 0x82, 0xC0, 0xE0
 CONNACK = b"\x20\x02\x00\x00"
@@ -37,33 +34,8 @@ def broker(extra: str = "allow_anonymous true", port: int = 0) -> Iterator[int]:
         port: Which port; 0: a free one.
     """
     port = port or free_port()
-    folder = Path(tempfile.mkdtemp(prefix="broker-"))
-    (folder / "mosquitto.conf").write_text(
-        f"listener {port} 127.0.0.1\npersistence false\nlog_dest file {folder}/log\n"
-        f"user root\n{extra}\n"
-    )
-    program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
-    with (folder / "out").open("wb") as output:
-        command = ["setpriv", "--pdeathsig", "KILL", program]  # whoever kills us kills it
-        command += ["-c", str(folder / "mosquitto.conf")]
-        process = subprocess.Popen(command, stdout=output, stderr=output)
-    try:
-        _wait(port, process, folder)
+    with Mosquitto(f"listener {port} 127.0.0.1\n{extra}", port=port):
         yield port
-    finally:
-        process.terminate()
-        process.wait(10)
-        shutil.rmtree(folder)
-
-
-def _wait(port: int, process: "subprocess.Popen[bytes]", folder: Path) -> None:
-    deadline_s = time.monotonic() + 10
-    while True:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
-        if process.poll() is not None or time.monotonic() > deadline_s:
-            raise RuntimeError(f"mosquitto does not start: {(folder / 'out').read_text()}")
-        time.sleep(0.02)
 
 
 class RawBroker:

@@ -8,6 +8,7 @@ protocol is seen on the wire: ``sim.tap`` and ``sim.audit``.
 """
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from sim.task import PATIENT, State, Task, Terms
 
 PRODUCT, DEVICE = "PRODUCT001", "board-1"
+CLIENT = "the-cloud"  # its own client id
 _TICK_S = 0.05
 
 
@@ -63,11 +65,36 @@ class Message:
         return str(self.body["report"]["progress"]["result_msg"])
 
 
+class _Client(paho.Client):
+    """paho over TCP, or over a Unix socket, which it would leave open where nobody listens."""
+
+    def __init__(self, address: tuple[str, int], path: str) -> None:
+        super().__init__(CallbackAPIVersion.VERSION2, client_id=CLIENT)
+        self._address = address
+        self._path = path
+
+    def _create_socket(self) -> socket.socket:
+        """Return a connected socket."""
+        if not self._path:
+            return socket.create_connection(self._address, 5)
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.connect(self._path)
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+
 class Cloud:
     """One product with one device; a context manager."""
 
-    def __init__(self, port: int, product: str = PRODUCT, device: str = DEVICE) -> None:
-        """Use the broker at *port* of the loopback."""
+    def __init__(
+        self, port: int, product: str = PRODUCT, device: str = DEVICE, *, path: str = ""
+    ) -> None:
+        """Use the broker at *port* of the loopback, or at the Unix socket *path*."""
+        self.heard: list[bytes] = []  # every payload, in order
+        self.sent: list[tuple[float, bytes]] = []  # the same, and when
         self.messages: list[Message] = []
         self.ignored: list[Message] = []  # progress of no task, or of another
         self.garbage: list[bytes] = []  # what is no message at all
@@ -79,18 +106,17 @@ class Cloud:
         self._update_topic = f"$ota/update/{product}/{device}"
         self._report_topic = f"$ota/report/{product}/{device}"
         self._subscribed = threading.Event()
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id="the-cloud")
+        self._client = _Client(("127.0.0.1", port), path)
         self._client.reconnect_delay_set(1, 1)
         self._client.on_message = self._on_message
         self._client.on_connect = lambda client, *_: client.subscribe(self._report_topic, 1)
         self._client.on_subscribe = lambda *_: self._subscribed.set()
         self._client.on_disconnect = lambda *_: self._subscribed.clear()
-        self._port = port
         self._is_over = threading.Event()
         self._ticker = threading.Thread(target=self._tick, daemon=True)
 
     def __enter__(self) -> Self:
-        self._client.connect("127.0.0.1", self._port)
+        self._client.connect("127.0.0.1")
         self._client.loop_start()
         self.wait_until_subscribed()
         self._ticker.start()
@@ -99,14 +125,14 @@ class Cloud:
     def __exit__(self, *_exception: object) -> None:
         self._is_over.set()
         self._ticker.join()
-        self._client.disconnect()
-        self._client.loop_stop()
+        farewell(self._client)
 
     def wait_until_subscribed(self, timeout_s: float = 20.0) -> None:
         """Wait until the broker, perhaps a new one, brings what the device says."""
         assert self._subscribed.wait(timeout_s), "the cloud itself is not connected"
 
     def _on_message(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
+        self.heard.append(bytes(message.payload))
         try:
             said = Message(time.monotonic(), message.qos, json.loads(message.payload))
             self._take(said)
@@ -155,6 +181,7 @@ class Cloud:
         """Send *body*, QoS 0 and never retained, as the cloud does: compact, its keys sorted."""
         if not isinstance(body, bytes):
             body = json.dumps(body, separators=(",", ":"), sort_keys=True).encode()
+        self.sent.append((time.monotonic(), body))
         self._client.publish(self._update_topic, body, 0)
 
     # --- the console -----------------------------------------------------------------------------
@@ -252,3 +279,11 @@ class Cloud:
     def wait_for_state(self, state: str, *, since: int = 0, timeout_s: float = 60.0) -> Message:
         """Wait until the device reports progress *state*."""
         return self.wait_for(lambda m: m.state == state, since=since, timeout_s=timeout_s)
+
+
+def farewell(client: paho.Client) -> None:
+    """Say goodbye and end the client's thread; ``loop_stop`` stumbles if that is quicker."""
+    thread = client._thread
+    client.disconnect()
+    if thread is not None:
+        thread.join()

@@ -14,8 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-_CHUNK_BYTES = 1 << 18
-
 
 class HttpServer:
     """Serves files by name; a context manager."""
@@ -35,6 +33,7 @@ class HttpServer:
 
         self.files: dict[str, Path | int] = {}
         self.bytes_per_s: float | None = None
+        self.chunk_bytes = 1 << 18  # sent at once
         self.is_stalled = False  # what is under way stands still
         self.served: list[str] = []
         self.asked: list[Mapping[str, str]] = []  # headers of each request
@@ -110,7 +109,7 @@ class HttpServer:
             request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 17)
             began_s, sent, cuts = time.monotonic(), 0, self._cuts
             try:
-                while cuts == self._cuts and (chunk := file.read(_CHUNK_BYTES)):
+                while cuts == self._cuts and (chunk := file.read(self.chunk_bytes)):
                     while self.is_stalled and cuts == self._cuts:
                         time.sleep(0.02)
                     request.wfile.write(chunk)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from updater.core.errors import ConfigError
 from updater.core.gateway import GATEWAY_URL, parse_gateway
-from updater.core.rows import parse
+from updater.core.rows import check_level, parse
 from updater.core.rows import row as _row
 
 _ALIGNMENT_BYTES = 4096  # of what goes past the page cache
@@ -85,7 +85,13 @@ class CloudConfig:
         low=0,
         high=31536000,
     )
-    keep_alive_s: int = _row("MQTT keep-alive, seconds; Tencent: 60 to 850", 120, low=5, high=900)
+    keep_alive_s: int = _row(
+        "MQTT keep-alive, seconds; a dead link is noticed within one and a half of it; "
+        "Tencent: 60 to 850",
+        120,
+        low=5,
+        high=900,
+    )
     allow_plaintext: bool = _row("connect without TLS", default=False)
     ca_file: str = _row("PEM bundle instead of the system's CAs", "")
     fw_type: str = _row("kind of firmware that this device takes; empty: any", "")
@@ -290,6 +296,8 @@ def _check_registration(cloud: CloudConfig, path: str) -> None:
 
 def _check_cloud(cloud: CloudConfig, path: str) -> None:
     """Refuse what each row allows and no broker could mean."""
+    for key in ("product_id", "device_name"):
+        check_level(f"{path}: cloud.{key}", getattr(cloud, key))
     has_certificate = bool(cloud.client_cert_file)
     if cloud.client_key_file and not has_certificate:
         raise ConfigError(f"{path}: cloud.client_key_file needs cloud.client_cert_file")

@@ -61,6 +61,14 @@ def connack(code: int, clock: str) -> str:
     return "refused: " + _CONNACK.get(code, "unspecified error").format(clock=clock)
 
 
+def subscription(topic: str) -> str:
+    """Return what a refused SUBACK for *topic* means."""
+    return (
+        f"the broker refuses the subscription to {topic}: check what it allows this device, "
+        "and cloud.product_id and cloud.device_name"
+    )
+
+
 def certificate(code: int, text: str, *, host: str, clock: str) -> LinkError:
     """Return why the broker's certificate is refused.
 

@@ -6,6 +6,7 @@ its bounds says what is allowed.
 """
 
 import dataclasses
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, field
@@ -14,6 +15,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from updater.core.errors import ConfigError
 
 T = TypeVar("T")
+_LEVEL = re.compile(r"[^\x00-\x20\x7f-\xa0/+#]{1,64}")
 
 
 def row(
@@ -93,3 +95,16 @@ def _bounded(value: Any, bounds: Mapping[str, Any], path: str, where: str) -> An
     if low is not None and not low <= value <= high:
         raise ConfigError(f"{path}: {where} must be from {low} to {high}, is {value!r}")
     return value
+
+
+def check_level(key: str, name: str) -> None:
+    """Refuse a *name* that is no level of a topic: a wildcard would hear others, or say nothing.
+
+    Raises:
+        ConfigError: It is not; *key* says where it stands.
+    """
+    if not _LEVEL.fullmatch(name):
+        raise ConfigError(
+            f"{key} must be 1 to 64 characters, and no blank, '/', '+' or '#' among them, "
+            f"is {name!r}"
+        )
