@@ -24,7 +24,7 @@ board:
 	@$(SETUP) && "$$python" -m board.emulator $(FILES)
 
 test: lint
-	@$(SETUP) && "$$python" -m pytest --cov --cov-report=term:skip-covered tests && \
+	@$(SETUP) && "$$python" -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered tests && \
 	"$$python" -m coverage report --include='updater/core/*' --skip-covered --fail-under=100
 
 test-long:
