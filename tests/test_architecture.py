@@ -23,6 +23,7 @@ ONE_IMPORTER = {
 
 FAMILIES = {  # one outside thing in several files
     "envstore": {"envmedia"},
+    "health": {"commands"},
     "mqtt": {"dial", "mqttclient", "stream", "tls"},
     "mqttclient": {"stream", "tls"},
     "dial": {"lookup", "stream", "tls", "websocketstream"},

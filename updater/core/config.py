@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from updater.core.errors import ConfigError
 from updater.core.gateway import GATEWAY_URL, parse_gateway
+from updater.core.policyconfig import PolicyConfig, check_policy
 from updater.core.rows import parse
 from updater.core.rows import row as _row
 
@@ -202,6 +203,7 @@ class Config:
     download: DownloadConfig = _row("the download", DownloadConfig())
     offers: OffersConfig = _row("offers", OffersConfig())
     health: HealthConfig = _row("health", HealthConfig())
+    policy: PolicyConfig = _row("policy", PolicyConfig())
     state: StateConfig = _row("state", StateConfig())
 
 
@@ -272,6 +274,7 @@ def parse_config(text: str, path: str) -> Config:
         raise ConfigError(f"{path}: health.command.argv or state.reboot_command is empty")
     _check_cloud(config.cloud, path)
     _check_download(config.download, path)
+    check_policy(config.policy, _LEAST_BANDWIDTH_BYTES_PER_S, path)
     if config.cloud.product_secret_file:
         _check_registration(config.cloud, path)
     return config

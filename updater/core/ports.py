@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The seams: one small protocol per outside thing; ``link`` and ``journal`` have one more each.
+"""The seams: one protocol per outside thing; ``link``, ``journal`` and ``commands`` have more.
 
 Edge modules implement these; tests implement them over memory. Every method raises errors of
 ``updater.core.errors`` and nothing else. No protocol blocks for longer than its docstring says:
@@ -214,6 +214,26 @@ class SlotFinder(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class LocalTime:
+    """What a clock on the wall shows.
+
+    Attributes:
+        day: Of the calendar, counted from 1970-01-01.
+        minute: Of the day.
+        second: Of the minute.
+    """
+
+    day: int
+    minute: int
+    second: int = 0
+
+    @property
+    def weekday(self) -> int:
+        """The day of the week; 0 is Monday."""
+        return (self.day + 3) % 7
+
+
 class System(Protocol):
     """The machine as a whole: clock and reboot."""
 
@@ -222,6 +242,9 @@ class System(Protocol):
 
     def time_s(self) -> float:
         """Return UNIX seconds, as far as this device knows them."""
+
+    def local_time(self, time_s: float) -> LocalTime:
+        """Return what the device's time zone makes of *time_s*, UNIX seconds."""
 
     def random_id(self) -> str:
         """Return a new session id: 16 hexadecimal digits."""
