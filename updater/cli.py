@@ -203,6 +203,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_install(sub)
     _add_write(sub)
     _add_read_back(sub)
+    _add(sub, "activate", "commands.activate", "reboot into what is installed, without its window")
     _add(sub, "mark-good", "commands.mark_good", "keep the booted slot: it is on trial and works")
     _add(sub, "rollback", "commands.rollback", "return to the other slot and reboot")
     environment = sub.add_parser("env", help="the boot environment")

@@ -16,14 +16,15 @@ from updater.agent import Agent
 from updater.alone import open_agent
 from updater.answer import Answer
 from updater.assembly import open_device
-from updater.core.errors import NotPermittedError, UpdaterError
+from updater.core.errors import NotPermittedError, UpdaterError, WrongStateError
+from updater.core.policyconfig import BEFORE_INSTALL, PolicyConfig
 from updater.desk import ON_REQUEST, history_line
 from updater.device import Device
 from updater.edge.control import call
 from updater.edge.envstore import EnvironmentStore
 from updater.rollback import Rollback
 from updater.settings import read_settings
-from updater.texts import history_text, status_text
+from updater.texts import history_text, status_text, waiting_text
 
 
 def ask(options: argparse.Namespace, method: str, **parameters: object) -> Mapping[str, Any] | None:
@@ -31,13 +32,21 @@ def ask(options: argparse.Namespace, method: str, **parameters: object) -> Mappi
     settings, _board = read_settings(options.config)
     path = settings.state.control
     try:
-        return call(path, method, parameters)
+        return call(path, method, parameters, _patience_s(settings.policy, method))
     except UpdaterError as error:
         if isinstance(error.__cause__, ConnectionRefusedError | FileNotFoundError):
             return None  # no socket, or one that a killed agent has left behind
         if isinstance(error.__cause__, PermissionError):
             raise NotPermittedError(f"this user may not talk to the agent at {path}") from error
         raise
+
+
+def _patience_s(policy: PolicyConfig, method: str) -> float:
+    """Return how long the agent may be asking others before it answers, seconds."""
+    if method != "Install":
+        return 0.0
+    hooks = sum(hook.timeout_s for hook in policy.hook if hook.when == BEFORE_INSTALL)
+    return hooks + policy.power_timeout_s
 
 
 def run(options: argparse.Namespace) -> Answer:
@@ -101,6 +110,16 @@ def register(options: argparse.Namespace) -> Answer:
 
 
 # --- changing ------------------------------------------------------------------------------------
+
+
+def activate(options: argparse.Namespace) -> Answer:
+    """Have the running agent activate what it has installed, whatever the time is."""
+    answer = ask(options, "Activate")
+    if answer is None:
+        raise WrongStateError("no agent runs here; it is started by: updater run")
+    if answer["waiting"] is None:
+        return Answer(dict(answer), "what is installed is activated; a reboot follows")
+    return Answer(dict(answer), waiting_text(answer["waiting"]))
 
 
 def mark_good(options: argparse.Namespace) -> Answer:

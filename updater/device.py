@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from updater.core import bootflow
+from updater.core.commands import Commands
 from updater.core.config import Board, Config
 from updater.core.errors import UpdaterError, WrongStateError
 from updater.core.journal import Journal
@@ -38,6 +39,7 @@ class Device:
     pipeline: Pipeline
     system: System
     health: Health
+    commands: Commands
 
     def running_version(self) -> str:
         """Return the record of the booted slot, else what the version file says."""

@@ -59,6 +59,16 @@ class LostJournal:
         """Refuse."""
         raise self._error
 
+    def spent_bytes(self, day: int) -> int:
+        """Refuse: that nothing was spent would be a lie."""
+        del day
+        raise self._error
+
+    def spend(self, day: int, spent_bytes: int) -> None:
+        """Refuse."""
+        del day, spent_bytes
+        raise self._error
+
     def record(self, bootname: str) -> SlotRecord | None:
         """Know of no slot."""
         del bootname

@@ -31,7 +31,7 @@ def receive(agent: "Agent", offer: Offer) -> None:
     _log.info("offer of version %s: %s", offer.firmware.version, reply.value)
     match reply:
         case Answer.ACCEPT | Answer.SUPERSEDE if not _is_admitted(agent, offer):
-            pass  # it has failed before: it was refused, or is made again later
+            pass  # it was refused, or is made again later
         case Answer.ACCEPT:
             _begin(agent, offer)
         case Answer.ADOPT:
@@ -40,23 +40,23 @@ def receive(agent: "Agent", offer: Offer) -> None:
             agent.withdraw(f"superseded by version {offer.firmware.version}")
             receive(agent, offer)
         case Answer.REFUSE:
-            _refuse(agent, offer, OfferError(f"offer: fw_type {offer.fw_type} is not for here"))
+            refuse(agent, offer, OfferError(f"offer: fw_type {offer.fw_type} is not for here"))
         case Answer.RUNNING:
             if not offer.is_local:
-                agent.retries.held = None  # the cloud has changed its mind
+                agent.keeper.drop()  # the cloud has changed its mind
             agent.ask()
         case Answer.WAIT:
             pass  # the cloud repeats its offer at the next version report
 
 
 def _is_admitted(agent: "Agent", offer: Offer) -> bool:
-    """Tell whether *offer* may be begun now, as far as it has failed before."""
+    """Tell whether *offer* may be begun now: it may have failed before, or be ill-timed."""
     if offer.is_local:
         return True
     try:
-        return agent.retries.admit(offer)
+        return agent.keeper.admit(offer)
     except UpdaterError as error:
-        _refuse(agent, offer, error)
+        refuse(agent, offer, error)
         return False
 
 
@@ -83,7 +83,7 @@ def _begin(agent: "Agent", offer: Offer) -> None:
         refusal = _refusal(agent.device, offer, slots.target.size_bytes, slots.target.bootname)
         agent.begin(session, void=None if refusal else slots.target.bootname)
     except UpdaterError as error:
-        _refuse(agent, offer, error)
+        refuse(agent, offer, error)
         return
     if refusal is not None:
         agent.fail(refusal, machine.InstallFailed, "offer")
@@ -101,7 +101,7 @@ def _refusal(device: Device, offer: Offer, held_bytes: int, bootname: str) -> Up
     return None
 
 
-def _refuse(agent: "Agent", offer: Offer, error: UpdaterError) -> None:
+def refuse(agent: "Agent", offer: Offer, error: UpdaterError) -> None:
     """Say no to an offer that never became a session."""
     _log.warning("offer refused: %s", error)
     if agent.cloud is not None and not offer.is_local:

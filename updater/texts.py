@@ -51,17 +51,26 @@ def status_text(status: Any) -> str:
         lines.append(_session_text(status["session"]))
     if status.get("progress"):
         lines.append(progress_text(status["progress"]))
-    if status.get("kept"):
-        kept = status["kept"]
-        lines.append(
-            f"version {kept['version']} is offered; it has failed before and is tried again in "
-            f"{kept['next_try_s']} s (why: updater offers)"
-        )
+    if status.get("waiting"):
+        lines.append(waiting_text(status["waiting"]))
     if status["agent"]:
         lines.append(f"agent runs, link {'up' if status['link'] else 'down'}")
     else:
         lines.append("no agent runs here; it is started by: updater run")
     return "\n".join([*lines, *_problem_lines(status)])
+
+
+def waiting_text(waiting: Any) -> str:
+    """Return what is put off, why, and until when if that is known: local time."""
+    until = ""
+    if waiting["until_s"] is not None:
+        when = time.strftime("%a %Y-%m-%d %H:%M", time.localtime(waiting["until_s"]))
+        until = f"; until {when}"
+    elif waiting["left_s"] is not None:
+        until = f"; for {waiting['left_s']} s"
+    return (
+        f"the {waiting['what']} of version {waiting['version']} waits: {waiting['reason']}{until}"
+    )
 
 
 def _slot_text(slot: Any) -> str:

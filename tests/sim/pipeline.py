@@ -243,7 +243,8 @@ class MemoryPipeline:
             self._medium.head = image
         digests.md5, digests.image_md5 = image.md5, image.unpacked_md5
         unpacked = image.unpacked_bytes
-        yield Progress(Phase.DONE, size, unpacked, unpacked, size)
+        resumed = 0 if kept is None else size * kept.parts // self.parts
+        yield Progress(Phase.DONE, size, unpacked, unpacked, size, resumed)
 
     def _bring(self, request: InstallRequest, transfer: Transfer, begun: int) -> Iterator[Progress]:
         """Store all but the head, from part *begun* on."""
@@ -264,6 +265,7 @@ class MemoryPipeline:
                 received_bytes=done,
                 written_bytes=done,
                 retries=transfer.retries,
+                format="gzip" if image.is_packed else "raw",
             )
         yield Progress(Phase.VERIFYING, size, size, size // 2, size, resumed)
 

@@ -71,6 +71,7 @@ class MemoryJournal:
         self.rows: list[OwedReport] = []  # of the outbox: all there ever were
         self.settled: set[int] = set()
         self.failed: dict[Firmware, Failures] = {}
+        self.budgets: dict[int, int] = {}  # spent bytes by day
         self.lines: list[HistoryEntry] = []
         self.can_be_opened = self.is_readable = self.is_writable = True
         self._instants = instants
@@ -159,6 +160,17 @@ class MemoryJournal:
         with self._instants.durable("journal: report settled"):
             self.settled.add(report.id)
 
+    def spent_bytes(self, day: int) -> int:
+        """Return what was spent on *day*."""
+        self._refuse_unless(self.is_readable)
+        return self.budgets.get(day, 0)
+
+    def spend(self, day: int, spent_bytes: int) -> None:
+        """Store what was spent on *day*."""
+        self._refuse_unless(self.is_writable)
+        with self._instants.durable(f"journal: {spent_bytes} bytes of a budget"):
+            self.budgets[day] = spent_bytes
+
     def record(self, bootname: str) -> SlotRecord | None:
         """Return what *bootname* is known to hold."""
         self._refuse_unless(self.is_readable)
@@ -181,7 +193,7 @@ class MemoryJournal:
     def lose(self) -> None:
         """Be the empty journal of a new data partition."""
         self.sessions, self.records, self.lines = {}, {}, []
-        self.rows, self.settled, self.failed = [], set(), {}
+        self.rows, self.settled, self.failed, self.budgets = [], set(), {}, {}
 
     @staticmethod
     def _refuse_unless(is_possible: bool) -> None:

@@ -55,6 +55,12 @@ class Journal(Protocol):
     def forgive(self) -> None:
         """Forget every failure."""
 
+    def spent_bytes(self, day: int) -> int:
+        """Return what downloads have brought on *day*, a local one counted from 1970-01-01."""
+
+    def spend(self, day: int, spent_bytes: int) -> None:
+        """Store what downloads have brought on *day*, in place of what was."""
+
     def record(self, bootname: str) -> SlotRecord | None:
         """Return what *bootname* is known to hold."""
 

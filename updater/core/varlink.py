@@ -40,6 +40,9 @@ method GetEnvironment() -> (variables: [string]string)
 # Install an image from a URL or a file; the answer comes when it has begun.
 method Install(source: string, version: string, md5: string, size_bytes: int) -> (session: string)
 
+# Activate what is installed, whatever the time is; the answer says what it still waits for.
+method Activate() -> (waiting: ?object)
+
 # Keep the booted slot, which is on trial.
 method MarkGood() -> (bootname: string)
 

@@ -27,6 +27,7 @@ from updater.core.model import Failures, HistoryEntry, OwedReport, Session, Slot
 
 FILE_NAME = "journal.sqlite"
 HISTORY_LIMIT = 500
+_BUDGETS_LIMIT = 30  # days, the latest noted ones: a clock that jumps about has each of them once
 _BUSY_TIMEOUT_S = 5.0
 
 _SCHEMA = """
@@ -55,6 +56,8 @@ _YOUNGER = {
     "failures": "number INTEGER PRIMARY KEY, version TEXT NOT NULL, md5 TEXT NOT NULL, "
     "size_bytes INTEGER NOT NULL, count INTEGER NOT NULL, time_s REAL NOT NULL, "
     "is_undecided INTEGER NOT NULL, UNIQUE (version, md5, size_bytes)",
+    "budgets": "number INTEGER PRIMARY KEY, day INTEGER NOT NULL UNIQUE, "
+    "spent_bytes INTEGER NOT NULL",
 }
 
 # Of slot_records, and younger than it: added with the first record that needs them, never at a
@@ -220,6 +223,30 @@ class SqliteJournal:
         with self._transaction():
             if self._has("failures"):
                 self._db.execute("DELETE FROM failures")
+
+    def spent_bytes(self, day: int) -> int:
+        """Return what downloads have brought on *day*."""
+        with _translated(self._path):
+            if not self._has("budgets"):
+                return 0
+            query = "SELECT spent_bytes FROM budgets WHERE day = ?"
+            row = self._db.execute(query, (day,)).fetchone()
+        with _understood(self._path, "a budget"):
+            return 0 if row is None else int(row[0])
+
+    def spend(self, day: int, spent_bytes: int) -> None:
+        """Store what downloads have brought on *day*, in place of what was."""
+        with self._transaction():
+            self._grow("budgets")
+            self._db.execute(
+                "INSERT OR REPLACE INTO budgets (day, spent_bytes) VALUES (?, ?)",
+                (day, spent_bytes),
+            )
+            self._db.execute(
+                "DELETE FROM budgets WHERE number NOT IN "
+                "(SELECT number FROM budgets ORDER BY number DESC LIMIT ?)",
+                (_BUDGETS_LIMIT,),
+            )
 
     def record(self, bootname: str) -> SlotRecord | None:
         """Return what *bootname* is known to hold."""
