@@ -338,6 +338,8 @@ def test_a_lost_journal_begins_nothing() -> None:
         lambda: lost.note(Failures(FIRMWARE, 1, 0.0)),
         lost.forgive,
         lost.failures,
+        lambda: lost.spent_bytes(1),
+        lambda: lost.spend(1, 2),
         lambda: lost.void("A"),
         lambda: lost.history(1),
     ):

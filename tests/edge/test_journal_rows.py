@@ -87,11 +87,13 @@ def test_a_start_adds_no_table_to_an_older_file(folder: str) -> None:
         journal.save(GOOD, "good", report=b"done")
         journal.forgive()
         assert (list(journal.failures()), len(journal.owed())) == ([], 1)
+        assert journal.spent_bytes(5) == 0
         assert tables_of(folder) == older
         with closing(SqliteJournal(folder)) as other:
             journal.owe("b", b"burning")
             journal.note(Failures(FIRMWARE, 1, 0.0))
-            assert tables_of(folder) == {*older, "owed_burnings", "failures"}
+            journal.spend(5, 1)
+            assert tables_of(folder) == {*older, "owed_burnings", "failures", "budgets"}
             assert (len(other.failures()), len(other.owed())) == (1, 2)
 
 
@@ -105,6 +107,34 @@ def test_a_burning_that_an_older_version_has_not_told_is_not_told_after_the_end(
     with closing(raw(folder)) as db:
         db.execute("UPDATE owed_reports SET is_settled = 1")
     assert list(journal.owed()) == []
+
+
+def test_a_day_has_one_budget(journal: SqliteJournal, folder: str) -> None:
+    """What was spent of it stands until more is, here and in the next process; days are apart."""
+    assert journal.spent_bytes(5) == 0
+    for day, spent_bytes in ((5, 10), (6, 7), (5, 1 << 40)):
+        journal.spend(day, spent_bytes)
+    with closing(SqliteJournal(folder)) as reader:
+        assert [reader.spent_bytes(day) for day in (4, 5, 6)] == [0, 1 << 40, 7]
+
+
+def test_the_days_that_were_noted_last_are_remembered(journal: SqliteJournal) -> None:
+    """Thirty of them, however far a clock has jumped: a present day never gives way to it."""
+    journal.spend(30_000, 1)
+    for day in range(100):
+        journal.spend(day, 2)
+        journal.spend(50, 3)
+    known = [day for day in (30_000, *range(100)) if journal.spent_bytes(day)]
+    assert known == [50, *range(71, 100)]
+
+
+def test_a_budget_that_makes_no_sense_is_an_error(journal: SqliteJournal, folder: str) -> None:
+    """In one sentence: that nothing was spent would be a guess."""
+    journal.spend(5, 1)
+    with closing(raw(folder)) as db:
+        db.execute("UPDATE budgets SET spent_bytes = 'many'")
+    with pytest.raises(JournalError, match="a budget makes no sense"):
+        journal.spent_bytes(5)
 
 
 def test_a_failure_that_makes_no_sense_is_an_error(journal: SqliteJournal, folder: str) -> None:

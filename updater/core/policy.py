@@ -140,7 +140,7 @@ def steps(policy: PolicyConfig, point: Point, *, is_local: bool) -> tuple[Step, 
             return (*window, *budget, *power, *_hooks(policy, BEFORE_INSTALL))
         case Point.DOWNLOAD:
             return budget
-        case Point.ACTIVATION:
+        case _:
             is_timed = policy.reboot != "at-once" and not is_local
             timing = (Condition.ACTIVATION,) if is_timed else ()
             before, after = _hooks(policy, BEFORE_ACTIVATION), _hooks(policy, AFTER_INSTALL)
@@ -173,7 +173,7 @@ def check(condition: Condition, policy: PolicyConfig, facts: Facts) -> Verdict:
             return _window(policy.install_windows, "install", facts)
         case Condition.BUDGET:
             return _budget(policy.daily_budget_bytes, facts)
-        case Condition.ACTIVATION:
+        case _:
             if facts.is_requested:
                 return Go(facts.is_metered)
             if policy.reboot == "on-request":
@@ -230,17 +230,11 @@ def judge(ask: Ask, outcome: Outcome, retry_s: float) -> Verdict:
         outcome: How it has ended.
         retry_s: In how many seconds it is asked again, if it wants to be.
     """
-    match ask.kind:
-        case Kind.METERED:
-            return Go(is_metered=outcome.status is None or outcome.status == 0)
-        case Kind.POWER:
-            if outcome.status == 0:
-                return Go()
-            return Wait(f"not enough power ({ask.name}: {outcome.detail})", retry_s)
-        case Kind.HOOK:
-            said = outcome.line or outcome.detail
-            if outcome.status == 0:
-                return Go()
-            if outcome.status == TRY_AGAIN:
-                return Wait(f"{ask.name}: {said}", retry_s)
-            return Refuse(f"{ask.name}: {said}")
+    if ask.kind is Kind.METERED:
+        return Go(is_metered=outcome.status is None or outcome.status == 0)
+    if outcome.status == 0:
+        return Go()
+    if ask.kind is Kind.POWER:
+        return Wait(f"not enough power ({ask.name}: {outcome.detail})", retry_s)
+    said = f"{ask.name}: {outcome.line or outcome.detail}"
+    return Wait(said, retry_s) if outcome.status == TRY_AGAIN else Refuse(said)
