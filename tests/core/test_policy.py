@@ -201,7 +201,7 @@ def test_every_row_of_policy_is_read() -> None:
     """As docs/policy.md has them."""
     policy = parsed(
         'install_windows = ["Mon-Fri 22:00-05:00"]\nreboot = "in-window"\n'
-        'reboot_windows = ["Sun 03:00-04:00"]\nmetered_command = ["m"]\ndaily_budget_bytes = 5\n'
+        'reboot_windows = ["Sun 03:00-04:00"]\nmetered_command = ["m"]\ndaily_budget_bytes = 33554432\n'
         'metered_bandwidth_bytes_per_s = 1024\npower_command = ["p", "-q"]\nretry_s = 60\n'
         '[[policy.hook]]\nname = "n"\nwhen = "before-install"\nargv = ["h"]\ntimeout_s = 5\n'
     ).policy
@@ -221,6 +221,7 @@ HOOK = '[[policy.hook]]\nname = "n"\nwhen = "before-install"\nargv = ["h"]\n'
         ('reboot = "in-window"', "in-window needs policy.reboot_windows or install_windows"),
         ('reboot_windows = ["02:00-03:00"]', "reboot_windows needs policy.reboot = in-window"),
         ("metered_bandwidth_bytes_per_s = 1023", "0 for no limit, or 1024 at least, is 1023"),
+        ("daily_budget_bytes = 33554431", "0 for no limit, or 33554432 at least, is 33554431"),
         (HOOK + HOOK, "each policy.hook needs a name of its own"),
         (HOOK.replace('["h"]', "[]"), r"policy\.hook\.argv is empty"),
         (HOOK.replace("before-install", "sometimes"), "must be one of before-install, after-"),

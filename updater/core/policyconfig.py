@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from updater.core.errors import ConfigError
 from updater.core.rows import row as _row
 
+# Of what a day has brought, 16 MiB may have to come again: with less, nothing might ever be whole.
+_LEAST_BUDGET_BYTES = 32 << 20
+
 BEFORE_INSTALL, AFTER_INSTALL, BEFORE_ACTIVATION = (
     "before-install",
     "after-install",
@@ -52,7 +55,8 @@ class PolicyConfig:
         "seconds until it is killed, and the link taken for metered", 10.0, low=0.1, high=3600
     )
     daily_budget_bytes: int = _row(
-        "what downloads may bring on a metered link in one local day; 0: no limit",
+        "what downloads may bring on a metered link in one local day, 33554432 at least; 0: no "
+        "limit",
         0,
         low=0,
         high=1 << 50,
@@ -92,6 +96,11 @@ def check_policy(policy: PolicyConfig, least_bandwidth_bytes_per_s: int, path: s
         )  # fmt: skip
     if not all(hook.argv for hook in policy.hook):
         raise ConfigError(f"{path}: policy.hook.argv is empty")
+    if 0 < policy.daily_budget_bytes < _LEAST_BUDGET_BYTES:
+        raise ConfigError(
+            f"{path}: policy.daily_budget_bytes must be 0 for no limit, or {_LEAST_BUDGET_BYTES} "
+            f"at least, is {policy.daily_budget_bytes}"
+        )
     if 0 < policy.metered_bandwidth_bytes_per_s < least_bandwidth_bytes_per_s:
         raise ConfigError(
             f"{path}: policy.metered_bandwidth_bytes_per_s must be 0 for no limit, or "
