@@ -37,6 +37,7 @@ OUTSIDE = {
     "journal": "SQLite on the data partition",
     "udev": "partitions, sysfs",
     "health": "health commands",
+    "commands": "commands of an administrator",
     "control": "local callers",
     "lock": "one writer at a time",
     "secret": "the device's secret",

@@ -65,10 +65,9 @@ class Installation:
         return self._refusal is not None
 
     def start(self, request: InstallRequest) -> None:
-        """Begin *request*, where its checkpoint says."""
-        self.stop()
+        """Begin *request*, where its checkpoint says; after a pause it is the same image's."""
+        self.pause()
         self._request = request
-        self._restarts = 0
         self._open(request)
 
     def fresh_url(self, url: str) -> None:
@@ -82,6 +81,11 @@ class Installation:
 
     def stop(self) -> None:
         """Stop whatever goes on; the target stays unbootable."""
+        self.pause()
+        self._restarts = 0
+
+    def pause(self) -> None:
+        """Stop for now; how often it has begun anew still counts at the next start."""
         self._close()
         self._request = None
         self._refusal = None

@@ -73,8 +73,10 @@ class Meter:
             self._day = today
             self._spent_bytes = self._noted_bytes = self._device.journal.spent_bytes(today)
         self._spent_bytes += more_bytes
-        if self._spent_bytes >= self._noted_bytes and self.need_bytes > 0:
-            self._note(today, self._spent_bytes + min(NOTE_BYTES, self.need_bytes))
+        left_bytes = max(self._policy.daily_budget_bytes - self._spent_bytes, 0)
+        ahead_bytes = min(NOTE_BYTES, self.need_bytes, left_bytes)
+        if self._spent_bytes >= self._noted_bytes and ahead_bytes > 0:
+            self._note(today, self._spent_bytes + ahead_bytes)
 
     def _note(self, day: int, spent_bytes: int) -> None:
         self._device.journal.spend(day, spent_bytes)

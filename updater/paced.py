@@ -96,7 +96,7 @@ class Paced(AtOnce):
         self._start(Point.DOWNLOAD, self._still_to_come(session))
 
     def _pause(self) -> None:
-        self._agent._installation.stop()
+        self._agent._installation.pause()
         self._meter.end()
         self._is_running = False
         self._again_s = NEVER_S

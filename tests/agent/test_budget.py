@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from sim.flash import MIB, Image
 from sim.instants import cut_power
-from sim.settings import NEW, OLD
+from sim.settings import CONFIG, NEW, OLD
 from sim.uplink import spoken
 from sim.world import World
 from test_policy import HOUR_S, MIDNIGHT_S, ask, begun, set_clock, started, texts, told, with_policy
@@ -246,6 +246,16 @@ def test_what_has_to_come_whole_waits_for_a_whole_budget() -> None:
     assert world.journal.budgets[DAY] <= 6 * MIB  # what shows that it is packed
     world.run(lambda: world.runs(packed), 24 * HOUR_S)
     assert world.journal.budgets[DAY + 1] == 8 * MIB
+
+
+def test_a_wrong_object_that_takes_days_ends_all_the_same() -> None:
+    """How often it has begun anew is counted over the days: a budget does not hide it for ever."""
+    config = metered(6 * MIB)
+    world = started(replace(config, download=replace(config.download, attempts=1)))
+    world.offer(NEW, served=Image("9"))
+    world.run_for(6 * 24 * HOUR_S)
+    assert [spoken(m) for m in world.outcomes] == ["fail -5"]
+    assert len(world.web.requests) == 4  # two days for each of two tries
 
 
 # --- whether a link is metered --------------------------------------------------------------------

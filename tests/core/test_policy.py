@@ -201,8 +201,9 @@ def test_every_row_of_policy_is_read() -> None:
     """As docs/policy.md has them."""
     policy = parsed(
         'install_windows = ["Mon-Fri 22:00-05:00"]\nreboot = "in-window"\n'
-        'reboot_windows = ["Sun 03:00-04:00"]\nmetered_command = ["m"]\ndaily_budget_bytes = 33554432\n'
-        'metered_bandwidth_bytes_per_s = 1024\npower_command = ["p", "-q"]\nretry_s = 60\n'
+        'reboot_windows = ["Sun 03:00-04:00"]\nmetered_command = ["m"]\n'
+        'daily_budget_bytes = 33554432\nmetered_bandwidth_bytes_per_s = 1024\n'
+        'power_command = ["p", "-q"]\nretry_s = 60\n'
         '[[policy.hook]]\nname = "n"\nwhen = "before-install"\nargv = ["h"]\ntimeout_s = 5\n'
     ).policy
     assert policy.power_command == ("p", "-q")

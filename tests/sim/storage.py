@@ -6,7 +6,7 @@ takes as a whole; how the real stores make it so is proven by the tests of ``edg
 """
 
 import enum
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from sim.instants import Instants
@@ -73,6 +73,8 @@ class MemoryJournal:
         self.failed: dict[Firmware, Failures] = {}
         self.budgets: dict[int, int] = {}  # spent bytes by day
         self.lines: list[HistoryEntry] = []
+        self.began: Callable[[Session], None] = lambda _session: None  # sees each new one
+        self.spent: Callable[[int], None] = lambda _spent_bytes: None  # sees each note
         self.can_be_opened = self.is_readable = self.is_writable = True
         self._instants = instants
 
@@ -105,6 +107,8 @@ class MemoryJournal:
     ) -> None:
         """Store everything that is given in one instant."""
         self._refuse_unless(self.is_writable)
+        if session.id not in self.sessions:
+            self.began(session)
         with self._instants.durable(f"journal: {session.state.value}: {text}"):
             offer = replace(session.offer, url="") if session.state.is_final else session.offer
             self.sessions[session.id] = replace(session, offer=offer)
@@ -168,6 +172,7 @@ class MemoryJournal:
     def spend(self, day: int, spent_bytes: int) -> None:
         """Store what was spent on *day*."""
         self._refuse_unless(self.is_writable)
+        self.spent(spent_bytes)
         with self._instants.durable(f"journal: {spent_bytes} bytes of a budget"):
             self.budgets[day] = spent_bytes
 

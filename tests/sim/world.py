@@ -88,6 +88,8 @@ class World:
         self.has_link = True  # else there is no cloud for this device
         self._laws = Laws(self)
         self.cloud.checks.append(self._laws.check_message)
+        self.journal.began = self._laws.check_begin
+        self.journal.spent = self._laws.check_budget
         self._ids = iter(f"{number:016x}" for number in range(1, 1000))
         self._is_on = False
         self._agent: Agent | None = None
