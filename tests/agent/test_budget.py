@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from sim.flash import MIB, Image
 from sim.instants import cut_power
-from sim.settings import CONFIG, NEW, OLD
+from sim.settings import NEW, OLD
 from sim.uplink import spoken
 from sim.world import World
 from test_policy import HOUR_S, MIDNIGHT_S, ask, begun, set_clock, started, texts, told, with_policy

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: MIT
 """What has to be so before a step, and what an answer means: tables over facts."""
 
+import re
+import textwrap
+from pathlib import Path
+
 import pytest
 
 from updater.core.commands import Outcome
@@ -202,7 +206,7 @@ def test_every_row_of_policy_is_read() -> None:
     policy = parsed(
         'install_windows = ["Mon-Fri 22:00-05:00"]\nreboot = "in-window"\n'
         'reboot_windows = ["Sun 03:00-04:00"]\nmetered_command = ["m"]\n'
-        'daily_budget_bytes = 33554432\nmetered_bandwidth_bytes_per_s = 1024\n'
+        "daily_budget_bytes = 33554432\nmetered_bandwidth_bytes_per_s = 1024\n"
         'power_command = ["p", "-q"]\nretry_s = 60\n'
         '[[policy.hook]]\nname = "n"\nwhen = "before-install"\nargv = ["h"]\ntimeout_s = 5\n'
     ).policy
@@ -232,3 +236,15 @@ def test_what_cannot_be_meant_is_refused(rows: str, reason: str) -> None:
     """By the name of its row."""
     with pytest.raises(ConfigError, match=reason):
         parsed(rows)
+
+
+def test_the_page_of_the_policy_shows_what_can_be_read() -> None:
+    """Its example is a configuration, and so are the commands further down."""
+    page = (Path(__file__).parents[2] / "docs" / "policy.md").read_text()
+    blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", page, re.MULTILINE)
+    rows = [textwrap.dedent(block) for block in blocks]
+    policy = parse_config(CLOUD + next(each for each in rows if "[policy]" in each), "x").policy
+    assert policy.hook[0].when == "before-install"
+    more = [each.strip() for each in rows if each.strip().startswith(("power_", "metered_"))]
+    assert len(more) == 2
+    assert all(parsed(each) for each in more)
