@@ -4,12 +4,12 @@
 from dataclasses import replace
 
 import pytest
+from policycases import HOUR_S, MIDNIGHT_S, ask, begun, set_clock, started, texts, told, with_policy
 from sim.flash import MIB, Image
 from sim.instants import cut_power
 from sim.settings import NEW, OLD
 from sim.uplink import spoken
 from sim.world import World
-from test_policy import HOUR_S, MIDNIGHT_S, ask, begun, set_clock, started, texts, told, with_policy
 
 from updater.core.commands import Outcome
 from updater.core.config import Config
