@@ -352,4 +352,4 @@ class LongTimed(Timed):
 
 
 TestLongTimed = pytest.mark.long(LongTimed.TestCase)
-TestLongTimed.settings = settings(TestLong.settings, max_examples=300)
+TestLongTimed.settings = settings(TestLong.settings, max_examples=100, stateful_step_count=30)
