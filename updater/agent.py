@@ -65,8 +65,8 @@ class Agent:
         self._unsaved = UnsavedEnd(clock, self._deliver)
         self.trial = trial.Trial(device, trial.Listener(self._marked_good, self.rejected))
         self.retries = Retries(device, has_link=link is not None)
-        kept = KeptListener(self.offered, partial(reception.refuse, self), lambda: self.slots)
-        self.keeper = Keeper(device, self.retries, kept)
+        refuse, slots_for = partial(reception.refuse, self), partial(reception.slots_for, self)
+        self.keeper = Keeper(device, self.retries, KeptListener(self.offered, refuse, slots_for))
         self.pace = pace_of(self)
         self.cloud: Cloud | None = None
         if link is not None:

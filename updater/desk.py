@@ -103,9 +103,7 @@ class Desk:
 
     def _install(self, call: Call) -> None:
         offer = local_offer(call.parameters)
-        session = self._agent.session
-        if session is not None and not session.state.is_final:
-            raise BusyError(f"session {session.id} is {session.state.value}")
+        self._refuse_while_open()
         check_offer(self._agent, offer)
         self._agent.keeper.ask(offer, lambda refusal: self._asked(call, offer, refusal))
 
@@ -114,9 +112,15 @@ class Desk:
         try:
             if refusal is not None:
                 raise refusal
+            self._refuse_while_open()
             call.reply({"session": offer_here(self._agent, offer).id})
         except UpdaterError as error:
             call.fail(error)
+
+    def _refuse_while_open(self) -> None:
+        session = self._agent.session
+        if session is not None and not session.state.is_final:
+            raise BusyError(f"session {session.id} is {session.state.value}")
 
     def _activate(self, call: Call) -> None:
         self._agent.pace.request()

@@ -34,12 +34,12 @@ class Listener:
     Attributes:
         offered: What was kept may be begun: it is offered again.
         refused: It is not begun at all; the error says why.
-        slots: Returns the slots, or raises ``UpdaterError``.
+        slots_for: Returns the slots, or raises why the offer cannot be installed whatever the time.
     """
 
     offered: Callable[[Offer], None]
     refused: Callable[[Offer, UpdaterError], None]
-    slots: Callable[[], Slots]
+    slots_for: Callable[[Offer], Slots]
 
 
 class Keeper:
@@ -87,9 +87,9 @@ class Keeper:
         from updater.passage import subject_of  # noqa: PLC0415
 
         try:
-            slots = self._listener.slots()
+            slots = self._listener.slots_for(offer)
         except UpdaterError:
-            return True  # nothing will be begun, for a graver reason
+            return True  # it is refused at once, for a graver reason
         verdict = self._passage.start(Point.INSTALL, subject_of(self._device, offer, slots.target))
         if isinstance(verdict, Refuse):
             raise OfferError(f"offer: {verdict.reason}")
@@ -151,7 +151,7 @@ class Keeper:
 
         Raises:
             BusyError: Another one is being asked about.
-            UpdaterError: The slots are not known.
+            UpdaterError: It cannot be installed, whatever the time.
         """
         if not self._has_policy:
             answer(None)
@@ -161,7 +161,7 @@ class Keeper:
 
         if self._answer is not None:
             raise BusyError("another install is being asked about")
-        target = self._listener.slots().target
+        target = self._listener.slots_for(offer).target
         self._answer = answer
         verdict = self._personal.start(Point.INSTALL, subject_of(self._device, offer, target))
         if verdict is not None:

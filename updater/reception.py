@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from updater.core import machine
 from updater.core.errors import OfferError, SchemeError, SpaceError, UpdaterError
 from updater.core.machine import Answer
-from updater.core.model import Offer, Session, State
+from updater.core.model import Offer, Session, Slots, State
 from updater.device import Device
 
 if TYPE_CHECKING:
@@ -89,6 +89,19 @@ def _begin(agent: "Agent", offer: Offer) -> None:
         agent.fail(refusal, machine.InstallFailed, "offer")
     else:
         agent.perform()
+
+
+def slots_for(agent: "Agent", offer: Offer) -> Slots:
+    """Return the slots, if *offer* can be installed at all.
+
+    Raises:
+        UpdaterError: Nobody has to wait for this one.
+    """
+    slots = agent.slots
+    refusal = _refusal(agent.device, offer, slots.target.size_bytes, slots.target.bootname)
+    if refusal is not None:
+        raise refusal
+    return slots
 
 
 def _refusal(device: Device, offer: Offer, held_bytes: int, bootname: str) -> UpdaterError | None:

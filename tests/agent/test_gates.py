@@ -24,7 +24,7 @@ from policycases import (
     told,
     with_policy,
 )
-from sim.flash import MIB
+from sim.flash import MIB, Image
 from sim.settings import CONFIG, NEW, OLD
 from sim.uplink import spoken
 from sim.world import World
@@ -252,6 +252,18 @@ def test_hooks_get_to_know_the_offer_and_no_secret() -> None:
     assert asked[0][1] == known
     assert world.session is not None
     assert asked[1][1] == asked[2][1] == {**known, "UPDATER_SESSION": world.session.id}
+
+
+@pytest.mark.parametrize(
+    ("image", "url"), [(Image("0.2", size_bytes=65 * MIB), ""), (NEW, "http://firmware.test/0.2")]
+)
+def test_what_can_never_be_installed_does_not_wait(image: Image, url: str) -> None:
+    """Too large, or plaintext: it fails at once, whatever the time."""
+    world = started(with_policy(install_windows=NIGHT))
+    world.offer(image, url=url)
+    world.run(lambda: bool(world.outcomes), 60)
+    assert world.outcomes[0].code == -5
+    assert world.pipeline.requests == []
 
 
 # --- before the activation ------------------------------------------------------------------------

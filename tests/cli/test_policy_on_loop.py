@@ -2,6 +2,7 @@
 """In control of when, by the real program: on partitions of a loop device, with a real broker."""
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -14,7 +15,7 @@ from board_on_loop import ROOT_BYTES, Board, disk, make_image
 from sim.broker import broker
 from sim.cloud import Cloud
 from sim.http_server import HttpServer
-from workshop import Agent
+from workshop import Agent, run
 
 pytestmark = pytest.mark.root
 
@@ -189,3 +190,13 @@ def test_an_installed_firmware_that_is_put_off_is_told_to_its_installer(
         agent.wait_for_log("the activation waits: hook before-activation: exit status 75")
         (tmp_path / "migrated").touch()
         agent.wait_until(board.rebooted.exists, "a reboot")
+
+
+def test_nothing_of_a_policy_is_loaded_where_there_is_none() -> None:
+    """The agent's memory is for what is configured."""
+    names = ["passage", "paced", "meter", "core.policy", "core.windows"]
+    script = (
+        "import sys, updater.service, updater.commands\n"
+        f"print(sorted({{'updater.' + name for name in {names}}} & set(sys.modules)))"
+    )
+    assert run([sys.executable, "-c", script]).stdout == "[]\n"

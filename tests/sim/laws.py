@@ -54,7 +54,9 @@ class Laws:
     def check_begin(self, session: Session) -> None:
         """Law 6, as a session is journalled that nobody knew."""
         world, texts = self._world, self._world.config.policy.install_windows
-        if texts and not session.offer.is_local and world.booted:
+        firmware, url = session.offer.firmware, session.offer.url
+        is_hopeless = firmware.size_bytes > _LARGEST_BYTES or url.startswith("http:")
+        if texts and not session.offer.is_local and not is_hopeless:
             time_s = world.system.time_s()
             assert time_s >= _AGE_S, "an install begins before the clock is set"
             known = windows.parse_windows(texts)
