@@ -214,13 +214,18 @@ class Agent:
         self.apply(machine.Withdrawn(reason), reason)
 
     def _progressed(self, progress: Progress) -> None:
-        """Report it, from where an earlier try has left off."""
+        """Report it: 0 first, whatever an earlier try has left to go on with."""
         if self.cloud is None or progress.phase is Phase.RESUMING:
             return
-        for part_bytes in (progress.resumed_bytes, progress.received_bytes):
-            self.cloud.downloading(min(part_bytes * 100 // progress.size_bytes, 100))
+        for part_bytes in (0, progress.resumed_bytes, progress.received_bytes):
+            self._downloading(part_bytes)
         if progress.phase is Phase.VERIFYING:
             self.cloud.burning()
+
+    def _downloading(self, received_bytes: int) -> None:
+        if self.cloud is not None and self.session is not None:
+            size_bytes = self.session.offer.firmware.size_bytes
+            self.cloud.downloading(min(received_bytes * 100 // size_bytes, 100))
 
     def _installed(self, image_md5: str, image_size_bytes: int) -> None:
         assert self.session is not None  # noqa: S101 - an install belongs to a session
@@ -229,7 +234,11 @@ class Agent:
         text = f"slot {record.bootname} holds version {record.firmware.version}"
         self.apply(machine.InstallCompleted(), text, record)
 
-    def _not_installed(self, error: UpdaterError) -> None:
+    def _not_installed(self, error: UpdaterError, received_bytes: int) -> None:
+        """Fail, and say before it that all had come if it had: it may have come since a look."""
+        if received_bytes:
+            self._downloading(0)
+            self._downloading(received_bytes)
         self.fail(error, machine.InstallFailed, "install")
 
     def ask(self) -> None:

@@ -30,13 +30,13 @@ class Listener:
     Attributes:
         progressed: Called with each change of progress.
         completed: Every byte was read back and matched; with MD5 and size of the image.
-        failed: It is over; the error says why.
+        failed: It is over; the error says why, the number how many bytes of the firmware had come.
         needs_url: The URL was refused; a fresh one is waited for.
     """
 
     progressed: Callable[[Progress], None]
     completed: Callable[[str, int], None]
-    failed: Callable[[UpdaterError], None]
+    failed: Callable[[UpdaterError, int], None]
     needs_url: Callable[[], None]
 
 
@@ -53,6 +53,7 @@ class Installation:
         self._request: InstallRequest | None = None
         self._running: RunningInstall | None = None
         self._url = ""  # what was opened last; the request may have a fresher one
+        self._received_bytes = 0  # by what was closed last
         self._restarts = 0
         self._look_s = NEVER_S  # at the running pipeline, or to begin again
         self._give_up_s = NEVER_S  # set from the first 401 or 403 until bytes flow again
@@ -68,7 +69,7 @@ class Installation:
         """Begin *request*, where its checkpoint says."""
         self.stop()
         self._request = request
-        self._restarts = 0
+        self._restarts = self._received_bytes = 0
         self._open(request)
 
     def fresh_url(self, url: str) -> None:
@@ -90,6 +91,7 @@ class Installation:
 
     def _close(self) -> None:
         if self._running is not None:
+            self._received_bytes = self._running.received_bytes()
             self._running.close()
         self._running = None
 
@@ -174,4 +176,4 @@ class Installation:
     def _end(self, error: UpdaterError) -> None:
         """Say that it is over."""
         self.stop()
-        self._listener.failed(error)
+        self._listener.failed(error, self._received_bytes)

@@ -69,6 +69,9 @@ ROWS = {
     "pushed again and again": Row(plots.pushed_again),
     "the same firmware as another task": Row(plots.renumbered),
     "superseded": Row(plots.superseded, story=["downloading 1.9.0", "fail -5 1.9.0", *ALL_THE_WAY]),
+    "the same bytes as another version": Row(
+        plots.renamed, story=["downloading 1.9.0", "fail -5 1.9.0", *ALL_THE_WAY]
+    ),
     "cancelled in the console": Row(plots.cancelled, FAILED),
     "timed out and tried again": Row(plots.timed_out, f"{FAILED} {SUCCESS}"),
     "garbage between": Row(plots.garbage_between),
