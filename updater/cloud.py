@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
 """The conversation with the cloud: what is said when, and what was acknowledged.
 
-Owns the link. Its rules are the protocol's: what is owed (the first ``burning`` of a session, and
-how it has ended) is journalled before it is said, goes out in order, one by one, and has its PUBACK
-before the next ``report_version``; in a trial no version is reported, for the cloud could take it
-for success, and a ``burning`` proves the link instead; versions are reported at most once a minute,
-again after 10, 20, 40 s while unanswered, and ever less often while refused; progress is said at
-most once a second and only on change, and of what could not be said the latest is kept.
+Owns the link. Its rules are the protocol's: what is owed (the first ``burning`` of a session, how
+it has ended, the refusal of an offer) is journalled before it is said, goes out in order, one by
+one, and has its PUBACK before the next ``report_version``; in a trial no version is reported, for
+the cloud could take it for success, and a ``burning`` proves the link instead; versions are
+reported at most once a minute, again after 10, 20, 40 s while unanswered, and ever less often while
+refused; progress is said at most once a second and only on change, and of what could not be said
+the latest is kept.
 """
 
 import enum
@@ -142,9 +143,12 @@ class Cloud:
         return self._outbox.owes_end(session_id)
 
     def refuse(self, offer: Offer, error: UpdaterError) -> None:
-        """Answer an offer that never becomes a session."""
-        if self._link.is_connected():
-            self._link.publish(messages.fail(offer, error.result_code, str(error)), 1)
+        """Answer an offer that never becomes a session, now or as soon as there is a link."""
+        payload = messages.fail(offer, error.result_code, str(error))
+        if self._outbox.owe_refusal(offer, payload):
+            self._go_on()
+        elif self._link.is_connected():
+            self._link.publish(payload, 1)
 
     def ask(self) -> None:
         """Pull: report the version soon; the cloud then repeats its offer with a fresh URL."""

@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 
 from updater.core.errors import JournalError
-from updater.core.model import Failures, HistoryEntry, OwedReport, Session, SlotRecord
+from updater.core.model import Failures, HistoryEntry, Offer, OwedReport, Session, SlotRecord
 
 
 class LostJournal:
@@ -35,6 +35,11 @@ class LostJournal:
     def owe(self, session_id: str, payload: bytes) -> None:
         """Refuse."""
         del session_id, payload
+        raise self._error
+
+    def owe_refusal(self, offer: Offer, payload: bytes) -> None:
+        """Refuse."""
+        del offer, payload
         raise self._error
 
     def owed(self) -> Sequence[OwedReport]:

@@ -4,6 +4,7 @@
 import time
 
 from sim.audit import said
+from sim.tap import Packet
 from sim.task import Terms
 
 from conformance.desk import Desk
@@ -50,6 +51,25 @@ def foreign(desk: Desk) -> None:
     desk.cloud.wait_for_state("fail")
     assert desk.bucket.served == []
     assert not desk.board.has_image("B")
+
+
+def foreign_and_cut(desk: Desk) -> None:
+    lost: list[Packet] = []
+
+    def drops(packet: Packet) -> bool:
+        if b'"fail"' in packet.payload:
+            lost.append(packet)
+            return True
+        return False
+
+    desk.tap.drops = drops
+    desk.offer(fw_type="modem")
+    desk.agent.wait_until(lambda: bool(lost), "a refusal")
+    desk.kill()
+    desk.cloud.end_task()
+    desk.tap.drops = None
+    desk.start()
+    desk.cloud.wait_for_state("fail")
 
 
 def running_already(desk: Desk) -> None:

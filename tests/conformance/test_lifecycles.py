@@ -57,6 +57,9 @@ ROWS = {
     "a task with a number": Row(plots.numbered, options=MCU),
     "a wrong digest": Row(plots.wrong_digest, FAILED, ["downloading 2.0.0", "fail -4 2.0.0"]),
     "a foreign fw_type": Row(plots.foreign, "pending pushed failed", ["fail -5 2.0.0"], MCU),
+    "a foreign fw_type, and the power": Row(
+        plots.foreign_and_cut, "pending pushed failed", ["fail -5 2.0.0"], MCU
+    ),
     "the version that runs": Row(plots.running_already, "pending pushed success", []),
     "403, and a fresh URL": Row(plots.expired_at_once),
     "403 on the way, and a fresh URL": Row(plots.expired_on_the_way),

@@ -334,6 +334,7 @@ def test_a_lost_journal_begins_nothing() -> None:
     for refused in (
         lambda: lost.save(SESSION, "text", report=b"x", record=RECORD, void="A"),
         lambda: lost.owe(SESSION.id, b"x"),
+        lambda: lost.owe_refusal(SESSION.offer, b"x"),
         lambda: lost.settle(OwedReport(1, SESSION.id, b"x")),
         lambda: lost.note(Failures(FIRMWARE, 1, 0.0)),
         lost.forgive,

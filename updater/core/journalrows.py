@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from updater.core.errors import ResultCode
 from updater.core.model import Failures, Firmware, Offer, Session, SlotRecord, State
 
+REFUSAL = "refusal "  # how the key of a refused offer begins, among ids of sessions
+
 SESSION_COLUMNS = (
     "id, state, version, md5, size_bytes, url, task_id, fw_type, is_local, "
     "target, other, code, reason, baseline"
@@ -37,6 +39,16 @@ def session_row(session: Session) -> tuple[object, ...]:
         session.reason,
         json.dumps(session.baseline),
     )
+
+
+def refusals_of(offer: Offer) -> str:
+    """Return how the keys of all refusals begin that the cloud could take for those of *offer*."""
+    return f"{REFUSAL}{offer.firmware.version} {offer.fw_type or ''} "
+
+
+def refusal_key(offer: Offer) -> str:
+    """Return what tells the refusal of *offer* from others: all that its report names."""
+    return f"{refusals_of(offer)}{json.dumps(offer.task_id)}"
 
 
 def _firmware(version: object, md5: object, size_bytes: object) -> Firmware:

@@ -133,7 +133,9 @@ class OwedReport:
 
     Attributes:
         id: Of its own among those of its kind.
-        is_terminal: It tells how a session has ended, else that the session is burning.
+        session_id: Or which offer it refuses, which never became a session.
+        is_terminal: It tells how a session has ended, else that the session is burning, or that
+            an offer is refused.
     """
 
     id: int

@@ -15,54 +15,24 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from updater.core.errors import JournalError
+from updater.core.journal import REFUSALS_LIMIT
 from updater.core.journalrows import (
     FAILURES_COLUMNS,
+    REFUSAL,
     SESSION_COLUMNS,
     failures_of,
     record_of,
+    refusal_key,
+    refusals_of,
     session_of,
     session_row,
 )
-from updater.core.model import Failures, HistoryEntry, OwedReport, Session, SlotRecord
+from updater.core.journalschema import IMAGE_COLUMNS, SCHEMA, YOUNGER
+from updater.core.model import Failures, HistoryEntry, Offer, OwedReport, Session, SlotRecord
 
 FILE_NAME = "journal.sqlite"
 HISTORY_LIMIT = 500
 _BUSY_TIMEOUT_S = 5.0
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS sessions (
-    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, state TEXT NOT NULL,
-    version TEXT NOT NULL, md5 TEXT NOT NULL, size_bytes INTEGER NOT NULL, url TEXT NOT NULL,
-    task_id TEXT NOT NULL, fw_type TEXT, is_local INTEGER NOT NULL,
-    target TEXT NOT NULL, other TEXT NOT NULL,
-    code INTEGER NOT NULL, reason TEXT NOT NULL, baseline TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS slot_records (
-    bootname TEXT PRIMARY KEY, version TEXT NOT NULL, md5 TEXT NOT NULL,
-    size_bytes INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS owed_reports (
-    id INTEGER PRIMARY KEY, session_id TEXT NOT NULL UNIQUE, payload BLOB NOT NULL,
-    is_settled INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE IF NOT EXISTS history (
-    id INTEGER PRIMARY KEY, time_s REAL NOT NULL, session_id TEXT NOT NULL,
-    version TEXT NOT NULL, state TEXT NOT NULL, text TEXT NOT NULL);
-"""
-
-# Younger than the others: added with the first row that needs them, never at a start, which may be
-# that of a trial. after_id: the last terminal report that was owed before this one.
-_YOUNGER = {
-    "owed_burnings": "id INTEGER PRIMARY KEY, session_id TEXT NOT NULL UNIQUE, "
-    "payload BLOB NOT NULL, after_id INTEGER NOT NULL, is_settled INTEGER NOT NULL DEFAULT 0",
-    "failures": "number INTEGER PRIMARY KEY, version TEXT NOT NULL, md5 TEXT NOT NULL, "
-    "size_bytes INTEGER NOT NULL, count INTEGER NOT NULL, time_s REAL NOT NULL, "
-    "is_undecided INTEGER NOT NULL, UNIQUE (version, md5, size_bytes)",
-}
-
-# Of slot_records, and younger than it: added with the first record that needs them, never at a
-# start, which may be that of a trial. A version that does not know them leaves the defaults.
-_IMAGE_COLUMNS = {
-    "image_md5": "TEXT NOT NULL DEFAULT ''",
-    "image_size_bytes": "INTEGER NOT NULL DEFAULT 0",
-}
 
 
 @contextmanager
@@ -109,7 +79,7 @@ class SqliteJournal:
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute("PRAGMA secure_delete=ON")
             self._db.execute("PRAGMA cache_size=-256")
-            self._db.executescript(_SCHEMA)
+            self._db.executescript(SCHEMA)
         self.current()  # what cannot say this is lost: better told now than in a trial
 
     def current(self) -> Session | None:
@@ -153,21 +123,52 @@ class SqliteJournal:
                 )
             if failures is not None:
                 self._store_failures(failures)
+            if not session.state.is_final and not session.offer.is_local:
+                self._drop_refusals(session.offer)
         if session.state.is_final:
             self._forget()
 
     def owe(self, session_id: str, payload: bytes) -> None:
         """Owe the cloud that a session is burning; the first time is the only one."""
         with self._transaction():
-            self._grow("owed_burnings")
-            self._db.execute(
-                "INSERT OR IGNORE INTO owed_burnings (session_id, payload, after_id) "
-                "VALUES (?, ?, (SELECT coalesce(max(id), 0) FROM owed_reports))",
-                (session_id, payload),
-            )
+            self._owe_between(session_id, payload)
             self._db.execute(
                 "DELETE FROM owed_burnings WHERE id <= (SELECT max(id) FROM owed_burnings) - ?",
                 (HISTORY_LIMIT,),
+            )
+
+    def owe_refusal(self, offer: Offer, payload: bytes) -> None:
+        """Owe the cloud that *offer* is refused, once at a time; the oldest of many give way."""
+        refused = "substr(session_id, 1, ?) = ?"
+        prefix = len(REFUSAL), REFUSAL
+        with self._transaction():
+            self._grow("owed_burnings")
+            self._db.execute(
+                f"DELETE FROM owed_burnings WHERE {refused} AND is_settled",  # noqa: S608 - a constant
+                prefix,
+            )
+            self._owe_between(refusal_key(offer), payload)
+            self._db.execute(
+                f"DELETE FROM owed_burnings WHERE {refused} AND id NOT IN "  # noqa: S608 - a constant
+                f"(SELECT id FROM owed_burnings WHERE {refused} ORDER BY id DESC LIMIT ?)",
+                (*prefix, *prefix, REFUSALS_LIMIT),
+            )
+
+    def _owe_between(self, key: str, payload: bytes) -> None:
+        """Owe what ends no session, unless it is owed; after all that has ended before it."""
+        self._grow("owed_burnings")
+        self._db.execute(
+            "INSERT OR IGNORE INTO owed_burnings (session_id, payload, after_id) "
+            "VALUES (?, ?, (SELECT coalesce(max(id), 0) FROM owed_reports))",
+            (key, payload),
+        )
+
+    def _drop_refusals(self, offer: Offer) -> None:
+        """Owe no refusal any more that the cloud could take for the end of *offer*'s session."""
+        if self._has("owed_burnings"):
+            key = refusals_of(offer)
+            self._db.execute(
+                "DELETE FROM owed_burnings WHERE substr(session_id, 1, ?) = ?", (len(key), key)
             )
 
     def owed(self) -> Sequence[OwedReport]:
@@ -266,7 +267,7 @@ class SqliteJournal:
         return self._db.execute(query, (table,)).fetchone() is not None
 
     def _grow(self, table: str) -> None:
-        self._db.execute(f"CREATE TABLE IF NOT EXISTS {table} ({_YOUNGER[table]})")
+        self._db.execute(f"CREATE TABLE IF NOT EXISTS {table} ({YOUNGER[table]})")
 
     def _store_failures(self, failures: Failures) -> None:
         """Put *failures* in its firmware's place, or nothing; the oldest give way."""
@@ -286,7 +287,7 @@ class SqliteJournal:
 
     def _store_record(self, record: SlotRecord) -> None:
         known = {row[1] for row in self._db.execute("PRAGMA table_info(slot_records)")}
-        for column, kind in _IMAGE_COLUMNS.items():
+        for column, kind in IMAGE_COLUMNS.items():
             if column not in known:
                 self._db.execute(f"ALTER TABLE slot_records ADD COLUMN {column} {kind}")
         firmware = record.firmware
