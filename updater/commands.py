@@ -15,7 +15,9 @@ from updater import activity
 from updater.agent import Agent
 from updater.alone import open_agent
 from updater.answer import Answer
-from updater.assembly import open_device
+from updater.assembly import open_device, open_locked_device
+from updater.cancelling import cancel_alone
+from updater.core.cancel import check_reason
 from updater.core.errors import NotPermittedError, UpdaterError
 from updater.desk import ON_REQUEST, history_line
 from updater.device import Device
@@ -23,7 +25,7 @@ from updater.edge.control import call
 from updater.edge.envstore import EnvironmentStore
 from updater.rollback import Rollback
 from updater.settings import read_settings
-from updater.texts import history_text, status_text
+from updater.texts import cancelled_text, history_text, status_text
 
 
 def ask(options: argparse.Namespace, method: str, **parameters: object) -> Mapping[str, Any] | None:
@@ -112,6 +114,16 @@ def mark_good(options: argparse.Namespace) -> Answer:
             agent.start()
             answer = {"bootname": agent.trial.mark_good()}
     return Answer(dict(answer), f"slot {answer['bootname']} is good")
+
+
+def cancel(options: argparse.Namespace) -> Answer:
+    """End the install that goes on; without an agent, the one that waits for the next agent."""
+    text = check_reason(options.reason)
+    answer = ask(options, "Cancel", reason=text)
+    if answer is None:
+        with open_locked_device(options.config) as device:
+            answer = cancel_alone(device, text)
+    return Answer(dict(answer), cancelled_text(answer))
 
 
 def rollback(options: argparse.Namespace) -> Answer:

@@ -9,8 +9,11 @@ import select
 from collections.abc import Callable, Mapping
 
 from updater.agent import Agent
+from updater.cancelling import cancel_here
+from updater.core.cancel import CANCELLED, check_reason
 from updater.core.errors import (
     BusyError,
+    CancelledError,
     DigestError,
     ForbiddenError,
     NotFoundError,
@@ -108,6 +111,10 @@ class Desk:
             raise BusyError(f"session {session.id} is {session.state.value}")
         call.reply({"session": offer_here(self._agent, offer).id})
 
+    def _cancel(self, call: Call) -> None:
+        text = check_reason(call.parameters.get("reason"))
+        call.reply(cancel_here(self._agent, text))
+
     def _mark_good(self, call: Call) -> None:
         call.reply({"bootname": self._agent.trial.mark_good()})
 
@@ -139,6 +146,7 @@ _METHODS: Mapping[str, tuple[bool, Callable[[Desk, Call], None]]] = {
     "ClearOffers": (True, Desk._clear_offers),
     "GetEnvironment": (True, Desk._get_environment),
     "Install": (True, Desk._install),
+    "Cancel": (True, Desk._cancel),
     "MarkGood": (True, Desk._mark_good),
     "Rollback": (True, Desk._rollback_or_reject),
 }
@@ -189,5 +197,7 @@ _FAILURES: Mapping[ResultCode, type[UpdaterError]] = {
 
 
 def failure(code: int, reason: str) -> UpdaterError:
-    """Return the error that ended a session, as far as its result code tells."""
+    """Return the error that ended a session, as far as its result code and its reason tell."""
+    if reason.startswith(CANCELLED):
+        return CancelledError(reason)
     return _FAILURES.get(ResultCode(code), UpdaterError)(reason)

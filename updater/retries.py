@@ -22,6 +22,12 @@ _log = logging.getLogger(__name__)
 
 _DECIDE_AGAIN_S = 60.0
 
+_Key = tuple[Firmware, int, float]  # how often it has failed, and when last
+
+
+def _key(failures: Failures) -> _Key:
+    return failures.firmware, failures.count, failures.time_s
+
 
 class Retries:
     """Holds back what has failed; idle while nothing has."""
@@ -31,7 +37,7 @@ class Retries:
         self._has_link = has_link  # else no time is long enough to connect
         self._device = device
         self._offered = offered
-        self._due_s: dict[tuple[Firmware, int], float] = {}  # by how often it has failed
+        self._due_s: dict[_Key, float] = {}
         self._decide_s = NEVER_S  # what was lost for want of the link alone
         self._has_connected = False
         self.held: Offer | None = None
@@ -53,12 +59,28 @@ class Retries:
         left_s = self._due_of(known) - self._now_s()
         if left_s > 0:
             _log.warning(
-                "offer of version %s: it has failed before; the next try is in %.0f s",
+                "offer of version %s: it has failed, or was cancelled; the next try is in %.0f s",
                 offer.firmware.version,
                 left_s,
             )
         self.held = offer if left_s > 0 else None
         return left_s <= 0
+
+    def drop_kept(self) -> Offer | None:
+        """Return the kept offer, if there is one, and keep it no more: a person cancels it.
+
+        Made again it waits anew, as far as the journal can take note of that.
+        """
+        offer, self.held = self.held, None
+        if offer is None:
+            return None
+        try:
+            known = breaker.of(offer.firmware, self._refreshed())
+            self._device.journal.note(breaker.cancelled(known, self._device.system.time_s()))
+            self._refreshed()
+        except JournalError as error:
+            _log.error("%s; how long the cancelled offer waits is as it was", error)
+        return offer
 
     def refresh(self) -> None:
         """Take note of what has failed since: a session has ended, or this process begins."""
@@ -145,13 +167,12 @@ class Retries:
         before = self._due_s
         self._due_s = {}
         for each in known:
-            key = (each.firmware, each.count)
             left_s = breaker.left_s(each, self._device.config.offers, self._device.system.time_s())
-            self._due_s[key] = before.get(key, self._now_s() + left_s)
+            self._due_s[_key(each)] = before.get(_key(each), self._now_s() + left_s)
         return known
 
     def _due_of(self, failures: Failures) -> float:
-        return self._due_s.get((failures.firmware, failures.count), -NEVER_S)
+        return self._due_s.get(_key(failures), -NEVER_S)
 
     def _decide(self) -> None:
         """Settle every doubt, now or a little later."""
@@ -178,6 +199,7 @@ def listed(
         "size_bytes": firmware.size_bytes,
         "failures": failures.count,
         "undecided": failures.is_undecided,
+        "cancelled": failures.is_cancelled,
         "refused": is_refused,
         "next_try_s": None if is_refused else round(left_s),
         "kept": held is not None and held.firmware == firmware,

@@ -54,8 +54,8 @@ def status_text(status: Any) -> str:
     if status.get("kept"):
         kept = status["kept"]
         lines.append(
-            f"version {kept['version']} is offered; it has failed before and is tried again in "
-            f"{kept['next_try_s']} s (why: updater offers)"
+            f"version {kept['version']} is offered; it has failed, or was cancelled, and is tried "
+            f"again in {kept['next_try_s']} s (why: updater offers)"
         )
     if status["agent"]:
         lines.append(f"agent runs, link {'up' if status['link'] else 'down'}")
@@ -93,7 +93,7 @@ def _problem_lines(status: Any) -> list[str]:
 
 
 def offers_text(offers: Any) -> str:
-    """Return what has failed as lines, the latest last."""
+    """Return what has failed, or was cancelled, as lines, the latest last."""
     return "\n".join(_offer_text(offer) for offer in offers) or "no offer has failed"
 
 
@@ -106,9 +106,20 @@ def _offer_text(offer: Any) -> str:
     else:
         then = "taken again when it is offered"
     doubt = ", and one trial that perhaps only had no link" if offer["undecided"] else ""
+    doubt += ", and cancelled" if offer["cancelled"] else ""
     times = counted(offer["failures"], "failure")
     size = f"{offer['size_bytes']} bytes"
     return f"version {offer['version']}  {offer['md5']}  {size}  {times}{doubt}; {then}"
+
+
+def cancelled_text(cancelled: Any) -> str:
+    """Return what was cancelled as lines."""
+    lines = []
+    if cancelled["session"]:
+        lines.append(f"the install of version {cancelled['version']} is cancelled")
+    if cancelled["kept"]:
+        lines.append(f"version {cancelled['kept']}, which was kept for later, is dropped")
+    return "\n".join(lines)
 
 
 def history_text(entries: Any) -> str:

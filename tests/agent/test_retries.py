@@ -450,7 +450,7 @@ def test_the_list_says_what_follows() -> None:
     refused, kept = world.agent.retries.listing()
     assert refused == {
         "version": "0.2", "md5": NEW.md5, "size_bytes": 8 * MIB, "failures": 3,
-        "undecided": False, "refused": True, "next_try_s": None, "kept": False,
+        "undecided": False, "cancelled": False, "refused": True, "next_try_s": None, "kept": False,
     }  # fmt: skip
     assert (kept["version"], kept["failures"], kept["refused"]) == ("0.3", 1, False)
     assert kept["next_try_s"] == pytest.approx(2990, abs=10)

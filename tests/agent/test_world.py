@@ -250,6 +250,7 @@ CALLS: list[Callable[[Journal, int], None]] = [
     lambda journal, n: journal.note(failures(n, count=n)),
     lambda journal, n: save(journal, n, State.FAILED, failures=failures(n, count=n, doubt=True)),
     lambda journal, n: save(journal, n, State.GOOD, failures=failures(n, count=0)),
+    lambda journal, n: journal.note(replace(failures(n, count=0), is_cancelled=True)),
     lambda journal, _n: journal.forgive(),
     lambda journal, _n: settle_oldest(journal),
     lambda journal, _n: journal.void("B"),

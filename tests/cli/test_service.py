@@ -292,6 +292,10 @@ HOSTILE = {
     "odd md5": ("Install", {**OFFER, "md5": 5}, "OfferError"),
     "odd size": ("Install", {**OFFER, "size_bytes": 1.5}, "OfferError"),
     "no slots": ("Install", OFFER, "SlotError"),
+    "reason in numbers": ("Cancel", {"reason": 5}, "UsageError"),
+    "reason without end": ("Cancel", {"reason": "x" * 101}, "UsageError"),
+    "reason for a terminal": ("Cancel", {"reason": "\x1b[2J"}, "UsageError"),
+    "nothing to cancel": ("Cancel", {"reason": None}, "WrongStateError"),
 }
 
 
@@ -327,8 +331,8 @@ def test_the_whole_history_fits_an_answer(workshop: Workshop, agent: Agent) -> N
 @pytest.mark.root
 @pytest.mark.parametrize(
     ("command", "code"),
-    [("status", 0), ("history", 0), ("offers", 0), ("offers clear", 4), ("mark-good", 4),
-     ("rollback", 4)],
+    [("status", 0), ("history", 0), ("offers", 0), ("offers clear", 4), ("cancel", 4),
+     ("mark-good", 4), ("rollback", 4)],
 )  # fmt: skip
 def test_others_may_look_and_not_touch(
     workshop: Workshop, agent: Agent, command: str, code: int

@@ -49,7 +49,7 @@ SAID = {
     ),
     "kept": (
         {"kept": {"version": "2.0.0", "next_try_s": 90}},
-        "version 2.0.0 is offered; it has failed before and is tried again in 90 s "
+        "version 2.0.0 is offered; it has failed, or was cancelled, and is tried again in 90 s "
         "(why: updater offers)",
     ),
     "link down": ({"link": False}, "agent runs, link down"),

@@ -10,7 +10,7 @@ import pytest
 from journalcases import FIRMWARE, GOOD, SESSION, raw
 
 from updater.core.errors import JournalError
-from updater.core.model import Failures, Offer, State
+from updater.core.model import Failures, Firmware, Offer, State
 from updater.edge.journal import SqliteJournal
 
 
@@ -154,6 +154,29 @@ def test_a_refusal_is_void_while_its_offer_is_installed(journal: SqliteJournal) 
     assert len(journal.owed()) == 4
     journal.save(replace(SESSION, offer=replace(offers[0], task_id=8)), "begun")
     assert payloads(journal) == [b"2", b"3"]
+
+
+def test_a_failure_of_an_older_version_knows_no_cancel(journal: SqliteJournal, folder: str) -> None:
+    """Its table has no place for it; the first row that needs one brings it."""
+    with closing(raw(folder)) as db:
+        db.execute(
+            "CREATE TABLE failures (number INTEGER PRIMARY KEY, version TEXT NOT NULL, "
+            "md5 TEXT NOT NULL, size_bytes INTEGER NOT NULL, count INTEGER NOT NULL, "
+            "time_s REAL NOT NULL, is_undecided INTEGER NOT NULL, "
+            "UNIQUE (version, md5, size_bytes))"
+        )
+        db.execute("INSERT INTO failures VALUES (1, '1', ?, 4096, 2, 5.5, 1)", ("0" * 32,))
+    old = Failures(Firmware("1", "0" * 32, 4096), 2, 5.5, is_undecided=True)
+    cancelled = Failures(FIRMWARE, 0, 7.5, is_cancelled=True)
+    assert list(journal.failures()) == [old]
+    journal.note(cancelled)
+    assert list(journal.failures()) == [old, cancelled]
+    with closing(raw(folder)) as db:  # as that version stores one
+        db.execute(
+            "INSERT INTO failures (version, md5, size_bytes, count, time_s, is_undecided) "
+            "VALUES ('3', ?, 4096, 1, 9.5, 0)", ("0" * 32,)
+        )  # fmt: skip
+    assert not journal.failures()[-1].is_cancelled
 
 
 def test_a_failure_that_makes_no_sense_is_an_error(journal: SqliteJournal, folder: str) -> None:

@@ -17,7 +17,7 @@ SESSION_COLUMNS = (
     "id, state, version, md5, size_bytes, url, task_id, fw_type, is_local, "
     "target, other, code, reason, baseline"
 )
-FAILURES_COLUMNS = "version, md5, size_bytes, count, time_s, is_undecided"
+FAILURES_COLUMNS = "version, md5, size_bytes, count, time_s, is_undecided, is_cancelled"
 
 
 def session_row(session: Session) -> tuple[object, ...]:
@@ -55,14 +55,14 @@ def _firmware(version: object, md5: object, size_bytes: object) -> Firmware:
     return Firmware(str(version), str(md5), int(str(size_bytes)))
 
 
-def failures_of(row: Sequence[object]) -> Failures:
-    """Return what a row of failures says, in the order of ``FAILURES_COLUMNS``."""
-    version, md5, size_bytes, count, time_s, is_undecided = row
+def failures_of(row: Mapping[str, object]) -> Failures:
+    """Return what a row of failures says; an older version knows of no cancel."""
     return Failures(
-        _firmware(version, md5, size_bytes),
-        int(str(count)),
-        float(str(time_s)),
-        is_undecided=bool(is_undecided),
+        _firmware(row["version"], row["md5"], row["size_bytes"]),
+        int(str(row["count"])),
+        float(str(row["time_s"])),
+        is_undecided=bool(row["is_undecided"]),
+        is_cancelled=bool(row.get("is_cancelled")),
     )
 
 

@@ -34,9 +34,12 @@ YOUNGER = {
     "is_undecided INTEGER NOT NULL, UNIQUE (version, md5, size_bytes)",
 }
 
-# Of slot_records, and younger than it: added with the first record that needs them, never at a
-# start, which may be that of a trial. A version that does not know them leaves the defaults.
-IMAGE_COLUMNS = {
-    "image_md5": "TEXT NOT NULL DEFAULT ''",
-    "image_size_bytes": "INTEGER NOT NULL DEFAULT 0",
+# Columns that are younger than their table: added with the first row that needs them, never at a
+# start either. A version that does not know them leaves the defaults.
+YOUNGER_COLUMNS = {
+    "slot_records": {
+        "image_md5": "TEXT NOT NULL DEFAULT ''",
+        "image_size_bytes": "INTEGER NOT NULL DEFAULT 0",
+    },
+    "failures": {"is_cancelled": "INTEGER NOT NULL DEFAULT 0"},
 }

@@ -27,7 +27,7 @@ from updater.core.journalrows import (
     session_of,
     session_row,
 )
-from updater.core.journalschema import IMAGE_COLUMNS, SCHEMA, YOUNGER
+from updater.core.journalschema import SCHEMA, YOUNGER, YOUNGER_COLUMNS
 from updater.core.model import Failures, HistoryEntry, Offer, OwedReport, Session, SlotRecord
 
 FILE_NAME = "journal.sqlite"
@@ -41,6 +41,11 @@ def _translated(path: Path) -> Iterator[None]:
         yield
     except (sqlite3.Error, OSError, UnicodeEncodeError, OverflowError) as error:
         raise JournalError(f"journal {path}: {error}") from error
+
+
+def _named(cursor: sqlite3.Cursor, row: Sequence[object]) -> dict[str, object]:
+    """Return *row* by the names of its columns: which ones there are is a matter of version."""
+    return dict(zip([column[0] for column in cursor.description], row, strict=True))
 
 
 @contextmanager
@@ -205,11 +210,10 @@ class SqliteJournal:
         with _translated(self._path):
             if not self._has("failures"):
                 return []
-            rows = self._db.execute(
-                f"SELECT {FAILURES_COLUMNS} FROM failures ORDER BY number"  # noqa: S608 - a constant
-            ).fetchall()
+            cursor = self._db.execute("SELECT * FROM failures ORDER BY number")
+            rows = cursor.fetchall()
         with _understood(self._path, "a failure"):
-            return [failures_of(row) for row in rows]
+            return [failures_of(_named(cursor, row)) for row in rows]
 
     def note(self, failures: Failures) -> None:
         """Store what is known of one firmware, in place of what was."""
@@ -228,8 +232,7 @@ class SqliteJournal:
             cursor = self._db.execute("SELECT * FROM slot_records WHERE bootname = ?", (bootname,))
             row = cursor.fetchone()
         with _understood(self._path, f"the record of slot {bootname}"):
-            names = [column[0] for column in cursor.description]
-            return None if row is None else record_of(dict(zip(names, row, strict=True)))
+            return None if row is None else record_of(_named(cursor, row))
 
     def void(self, bootname: str) -> None:
         """Forget what *bootname* holds; it is about to be written."""
@@ -267,7 +270,13 @@ class SqliteJournal:
         return self._db.execute(query, (table,)).fetchone() is not None
 
     def _grow(self, table: str) -> None:
-        self._db.execute(f"CREATE TABLE IF NOT EXISTS {table} ({YOUNGER[table]})")
+        """Have *table* with all that this version knows of it."""
+        if table in YOUNGER:
+            self._db.execute(f"CREATE TABLE IF NOT EXISTS {table} ({YOUNGER[table]})")
+        known = {row[1] for row in self._db.execute(f"PRAGMA table_info({table})")}
+        for column, kind in YOUNGER_COLUMNS.get(table, {}).items():
+            if column not in known:
+                self._db.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
 
     def _store_failures(self, failures: Failures) -> None:
         """Put *failures* in its firmware's place, or nothing; the oldest give way."""
@@ -279,17 +288,20 @@ class SqliteJournal:
         )
         if not failures.is_none:
             cursor = self._db.execute(
-                f"INSERT INTO failures ({FAILURES_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608 - constants
-                (*identity, failures.count, failures.time_s, failures.is_undecided),
+                f"INSERT INTO failures ({FAILURES_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constants
+                (
+                    *identity,
+                    failures.count,
+                    failures.time_s,
+                    failures.is_undecided,
+                    failures.is_cancelled,
+                ),
             )
             last = (cursor.lastrowid or 0) - HISTORY_LIMIT
             self._db.execute("DELETE FROM failures WHERE number <= ?", (last,))
 
     def _store_record(self, record: SlotRecord) -> None:
-        known = {row[1] for row in self._db.execute("PRAGMA table_info(slot_records)")}
-        for column, kind in IMAGE_COLUMNS.items():
-            if column not in known:
-                self._db.execute(f"ALTER TABLE slot_records ADD COLUMN {column} {kind}")
+        self._grow("slot_records")
         firmware = record.firmware
         self._db.execute(
             "INSERT OR REPLACE INTO slot_records "
