@@ -90,9 +90,11 @@ def env_print(options: argparse.Namespace) -> Answer:
 
 def register(options: argparse.Namespace) -> Answer:
     """Get this device's secret from the cloud and store it; beside any agent, which notices it."""
-    from updater.registrar import Registrar  # noqa: PLC0415 - once in a device's life
+    from updater.edge.secret import warn_of_open_files  # noqa: PLC0415 - once in a device's life
+    from updater.registrar import Registrar  # noqa: PLC0415
 
     settings, _board = read_settings(options.config)
+    warn_of_open_files(settings)
     cloud = settings.cloud
     with closing(Registrar(cloud).start(again=options.again)) as attempt:
         select.select([attempt.fileno()], [], [])  # Ctrl-C ends this, and loses no answer

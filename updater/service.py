@@ -21,7 +21,7 @@ from updater.core.link import Link
 from updater.desk import Desk
 from updater.edge.control import ControlSocket
 from updater.edge.lock import Lock
-from updater.edge.secret import CredentialSource
+from updater.edge.secret import CredentialSource, warn_of_open_files
 from updater.settings import read_settings
 
 _log = logging.getLogger(__name__)
@@ -54,6 +54,7 @@ with _without_proxies():
 def serve(config_path: str) -> None:
     """Run the agent until it is told to end."""
     settings, board = read_settings(config_path)
+    warn_of_open_files(settings)
     with ExitStack() as stack:
         stack.enter_context(closing(Lock(settings.state.lock)))
         device = stack.enter_context(open_device(settings, board))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from updater.core.errors import ConfigError
 from updater.core.gateway import GATEWAY_URL, parse_gateway
+from updater.core.messages import is_word
 from updater.core.rows import parse
 from updater.core.rows import row as _row
 
@@ -94,7 +95,7 @@ class CloudConfig:
     )
     allow_plaintext: bool = _row("connect without TLS", default=False)
     ca_file: str = _row("PEM bundle instead of the system's CAs", "")
-    fw_type: str = _row("kind of firmware that this device takes; empty: any", "")
+    fw_type: str = _row("kind of firmware that this device takes, such as mcu; empty: any", "")
 
     @property
     def broker_port(self) -> int:
@@ -307,6 +308,11 @@ def _check_cloud(cloud: CloudConfig, path: str) -> None:
         raise ConfigError(
             f"{path}: cloud.client_cert_file and cloud.auth = psk need TLS: "
             "cloud.allow_plaintext must be false"
+        )
+    if cloud.fw_type and not is_word(cloud.fw_type):
+        raise ConfigError(
+            f"{path}: cloud.fw_type must be at most 64 characters of printable ASCII without "
+            f"spaces, as the cloud's offers name it, is {cloud.fw_type!r}"
         )
     if not re.fullmatch(r"/[!-~]*", cloud.websocket_path):
         raise ConfigError(
