@@ -45,6 +45,7 @@ OUTSIDE = {
     "aes": "libcrypto, for its reply",
     "system": "clock, reboot, version file",
     "medium": "what stands at a path, who uses it",
+    "authorities": "the system's CAs",
     "bootpartition": "write protection of eMMC boot",
 }
 

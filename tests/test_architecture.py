@@ -28,6 +28,8 @@ FAMILIES = {  # one outside thing in several files
     "dial": {"lookup", "stream", "tls", "websocketstream"},
     "websocketstream": {"stream", "tls"},
     "stream": {"tls"},
+    "tls": {"authorities"},
+    "registration": {"authorities"},
 }
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from updater.activity import NEVER_S, Clock
 from updater.core import messages
+from updater.core.backoff import doubled_s
 from updater.core.errors import OfferError, UpdaterError
 from updater.core.journal import Journal
 from updater.core.link import Acknowledged, Connected, Disconnected, Link, LinkEvent, Received
@@ -96,6 +97,11 @@ class Cloud:
     def is_connected(self) -> bool:
         """True while messages flow."""
         return self._link.is_connected()
+
+    @property
+    def is_registering(self) -> bool:
+        """True while the device has no secret to connect with."""
+        return self._link.is_registering()
 
     # --- what the agent says ---------------------------------------------------------------------
 
@@ -244,8 +250,8 @@ class Cloud:
             return
         _log.warning("cloud: report_version refused with code %d", response.result_code)
         if self._unanswered:  # else nobody has asked
-            pause_s = min(VERSION_INTERVAL_S * 2.0**self._refused, REFUSED_LIMIT_S)
-            self._refused = min(self._refused + 1, 10)
+            pause_s = doubled_s(VERSION_INTERVAL_S, self._refused, REFUSED_LIMIT_S)
+            self._refused += 1
             self._unanswered = 0
             self._version_due_s = self._version_said_s + pause_s
 

@@ -83,7 +83,9 @@ class Desk:
     def _get_status(self, call: Call) -> None:
         status = self._agent.device.status()
         status["agent"] = True
-        status["link"] = self._agent.cloud is not None and self._agent.cloud.is_connected
+        cloud = self._agent.cloud
+        status["link"] = cloud is not None and cloud.is_connected
+        status["registering"] = cloud is not None and cloud.is_registering
         if self._agent.progress is not None:
             status["progress"] = progress_status(self._agent.progress)
         status["kept"] = self._agent.retries.kept()

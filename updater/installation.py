@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from updater.activity import NEVER_S, Clock
+from updater.core.backoff import doubled_s
 from updater.core.config import DownloadConfig
 from updater.core.errors import ForbiddenError, StartOverError, UpdaterError
 from updater.core.ports import InstallRequest, Phase, Pipeline, Progress, RunningInstall
@@ -170,8 +171,9 @@ class Installation:
 
     def _pause_s(self) -> float:
         """Return the pause before it begins again: exponential with full jitter."""
-        longest = min(self._limits.backoff_s * 2.0**self._restarts, self._limits.backoff_limit_s)
-        return random.uniform(0.0, longest)  # noqa: S311 - spreads load, guards nothing
+        limits = self._limits
+        longest_s = doubled_s(limits.backoff_s, self._restarts, limits.backoff_limit_s)
+        return random.uniform(0.0, longest_s)  # noqa: S311 - spreads load, guards nothing
 
     def _end(self, error: UpdaterError) -> None:
         """Say that it is over."""

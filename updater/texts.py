@@ -58,10 +58,16 @@ def status_text(status: Any) -> str:
             f"again in {kept['next_try_s']} s (why: updater offers)"
         )
     if status["agent"]:
-        lines.append(f"agent runs, link {'up' if status['link'] else 'down'}")
+        lines.append(f"agent runs, {_link_text(status)}")
     else:
         lines.append("no agent runs here; it is started by: updater run")
     return "\n".join([*lines, *_problem_lines(status)])
+
+
+def _link_text(status: Any) -> str:
+    if status.get("registering"):
+        return "registering: this device has no secret yet"
+    return f"link {'up' if status['link'] else 'down'}"
 
 
 def _slot_text(slot: Any) -> str:

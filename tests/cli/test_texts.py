@@ -52,6 +52,10 @@ SAID = {
         "version 2.0.0 is offered; it has failed, or was cancelled, and is tried again in 90 s "
         "(why: updater offers)",
     ),
+    "registering": (
+        {"link": False, "registering": True},
+        "agent runs, registering: this device has no secret yet",
+    ),
     "link down": ({"link": False}, "agent runs, link down"),
     "no agent": ({"agent": False}, "no agent runs here; it is started by: updater run"),
     "problem": ({"problems": ["the disk is gone"]}, "problem: the disk is gone"),

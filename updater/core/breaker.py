@@ -16,13 +16,12 @@ task within minutes must not undo it: the next try waits as after a first failur
 from collections.abc import Iterable
 from dataclasses import replace
 
+from updater.core.backoff import doubled_s
 from updater.core.cancel import is_cancelled
 from updater.core.config import OffersConfig
 from updater.core.model import Failures, Firmware, Session, State
 
 LINK_ALONE = "health: link not proven"  # how the reason of such a trial begins
-
-_MOST_DOUBLINGS = 30
 
 
 def of(firmware: Firmware, known: Iterable[Failures]) -> Failures:
@@ -67,8 +66,8 @@ def pause_s(failures: Failures, limits: OffersConfig) -> float:
     """Return how long after its last failure, or a cancel, the firmware is not tried."""
     if failures.count == 0 and not failures.is_cancelled:
         return 0.0
-    doublings = min(max(failures.count - 1, 0), _MOST_DOUBLINGS)
-    return min(limits.retry_wait_s * 2.0**doublings, limits.retry_wait_limit_s)
+    doublings = max(failures.count - 1, 0)
+    return doubled_s(limits.retry_wait_s, doublings, limits.retry_wait_limit_s)
 
 
 def left_s(failures: Failures, limits: OffersConfig, time_s: float) -> float:

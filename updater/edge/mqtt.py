@@ -75,6 +75,10 @@ class MqttLink:
         """True from ``Connected`` to ``Disconnected``."""
         return self._client is not None and self._client.is_connected
 
+    def is_registering(self) -> bool:
+        """Never: whoever has this link has what it needs, or says why not."""
+        return False
+
     def next_deadline_s(self) -> float:
         """Return when to tell what happened, to connect, to give up, or to ping."""
         if self._events:
