@@ -65,8 +65,9 @@ def serve(config_path: str) -> None:
         agent.start()
         activities = [*agent.activities(), desk, ending]
         poller = activity.Poller(device.system)
-        while not ending.is_due:
+        while not ending.number:
             activity.step(activities, device.system, poller)
+        _log.info("%s: ending", signal.Signals(ending.number).name)
 
 
 def _link(settings: CloudConfig, clock: Clock) -> Link:
@@ -81,10 +82,14 @@ def _link(settings: CloudConfig, clock: Clock) -> Link:
 
 
 class _Ending:
-    """SIGTERM and SIGINT as an activity: the signal wakes the loop through a socket pair."""
+    """SIGTERM and SIGINT as an activity: the signal wakes the loop through a socket pair.
+
+    Its handler only takes note. It may run in the middle of a line that is being logged, where
+    logging another one fails, and with it whatever had to be done after that.
+    """
 
     def __init__(self) -> None:
-        self.is_due = False
+        self.number = 0  # of the signal that came; 0: none
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
@@ -101,8 +106,7 @@ class _Ending:
         self._writer.close()
 
     def _asked(self, number: int, _frame: object) -> None:
-        _log.info("%s: ending", signal.Signals(number).name)
-        self.is_due = True
+        self.number = number
 
     def interests(self) -> Mapping[int, int]:
         """Wait for a signal."""

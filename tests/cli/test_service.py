@@ -68,6 +68,41 @@ def test_it_ends_orderly_on_ctrl_c(workshop: Workshop, agent: Agent) -> None:
     assert "Traceback" not in agent.log
 
 
+# A log whose reader is slow: the signal comes while one of the agent's first lines is written.
+INTERRUPTED_LOG = """
+import os, signal, sys
+from updater.cli import entry
+
+class Log:
+    is_busy = False
+    def write(self, text):
+        if Log.is_busy:
+            raise RuntimeError("reentrant call")
+        Log.is_busy = "nothing will be written" in text
+        if Log.is_busy:
+            os.kill(os.getpid(), signal.SIGTERM)
+        Log.is_busy = False
+        return sys.__stderr__.write(text)
+    def flush(self):
+        sys.__stderr__.flush()
+    def isatty(self):
+        return False
+
+sys.stderr = Log()
+entry()
+"""
+
+
+def test_a_signal_in_the_middle_of_a_line_of_the_log_ends_it(workshop: Workshop) -> None:
+    """Nothing is written from where another line is being written, and no signal is lost by it."""
+    command = workshop.command("run")
+    command[1:3] = ["-c", INTERRUPTED_LOG]
+    with Agent(workshop, command) as agent:
+        assert agent.process.wait(20) == 0
+    assert "SIGTERM: ending" in agent.log
+    assert "Traceback" not in agent.log
+
+
 def test_it_refuses_an_offer_and_goes_on(tmp_path: Path) -> None:
     """Without slots each offer ends in one fail of -5 that says why; the agent lives on."""
     with broker() as port, Cloud(port) as cloud:
