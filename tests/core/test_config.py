@@ -99,7 +99,7 @@ def test_a_bound_itself_is_allowed_and_no_more(
         (CONFIG + "auth = 'psk'\nallow_plaintext = true", "cloud.auth = psk need TLS"),
         (CONFIG + "client_cert_file = '/c'\nallow_plaintext = true", "client_cert_file and"),
         (CONFIG + "fw_type = 'm c u'", "cloud.fw_type must be at most 64 characters of printable"),
-        (CONFIG + "fw_type = 'mcü'", "as the cloud's offers name it, is 'mcü'"),
+        (CONFIG + "fw_type = 'mcü'", "ASCII without spaces, is 'mcü'"),
         (CONFIG + f"fw_type = '{'x' * 65}'", "cloud.fw_type must be at most 64 characters"),
         (CONFIG + 'fw_type = "mcu\\n"', "cloud.fw_type must be"),
         (CONFIG + "websocket_path = 'mqtt'", "must begin with a slash and be printable"),

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from updater.core.errors import ConfigError
 from updater.core.gateway import GATEWAY_URL, parse_gateway
-from updater.core.messages import is_word
 from updater.core.rows import parse
 from updater.core.rows import row as _row
 
@@ -52,7 +51,10 @@ class CloudConfig:
         "tcp",
         choices=("tcp", "websocket"),
     )
-    websocket_path: str = _row("path of the broker's websocket", "/mqtt")
+    websocket_path: str = _row(
+        "path of the broker's websocket", "/mqtt",
+        form=(r"/[!-~]*", "begin with a slash and be printable ASCII without spaces"),
+    )  # fmt: skip
     product_id: str = _row("product id, from the cloud's console")
     device_name: str = _row("device name within the product")
     auth: str = _row(
@@ -95,7 +97,10 @@ class CloudConfig:
     )
     allow_plaintext: bool = _row("connect without TLS", default=False)
     ca_file: str = _row("PEM bundle instead of the system's CAs", "")
-    fw_type: str = _row("kind of firmware that this device takes, such as mcu; empty: any", "")
+    fw_type: str = _row(
+        "kind of firmware that this device takes, such as mcu; empty: any", "",
+        form=(r"[!-~]{0,64}", "be at most 64 characters of printable ASCII without spaces"),
+    )  # fmt: skip
 
     @property
     def broker_port(self) -> int:
@@ -308,16 +313,6 @@ def _check_cloud(cloud: CloudConfig, path: str) -> None:
         raise ConfigError(
             f"{path}: cloud.client_cert_file and cloud.auth = psk need TLS: "
             "cloud.allow_plaintext must be false"
-        )
-    if cloud.fw_type and not is_word(cloud.fw_type):
-        raise ConfigError(
-            f"{path}: cloud.fw_type must be at most 64 characters of printable ASCII without "
-            f"spaces, as the cloud's offers name it, is {cloud.fw_type!r}"
-        )
-    if not re.fullmatch(r"/[!-~]*", cloud.websocket_path):
-        raise ConfigError(
-            f"{path}: cloud.websocket_path must begin with a slash and be printable ASCII without "
-            f"spaces, is {cloud.websocket_path!r}"
         )
 
 

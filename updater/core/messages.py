@@ -66,11 +66,6 @@ def is_version(value: str) -> bool:
     return _VERSION.fullmatch(value) is not None
 
 
-def is_word(value: str) -> bool:
-    """Tell whether *value* can be a task_id or a fw_type: printable ASCII without spaces."""
-    return _WORD.fullmatch(value) is not None
-
-
 def check_md5(value: object) -> str:
     """Return *value* in lower case if it is an MD5 in hexadecimal."""
     return _matched(value, _MD5, "md5sum").lower()
