@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
-from updater import activity, reception, resumption, trial
+from updater import activity, percent, reception, resumption, trial
 from updater.checks import Baseline
 from updater.cloud import Cloud, Mode
 from updater.cloud import Listener as CloudListener
@@ -28,7 +28,7 @@ from updater.core.errors import (
 from updater.core.link import Link
 from updater.core.machine import Command
 from updater.core.model import Offer, Session, SlotRecord, Slots, State
-from updater.core.ports import Phase, Progress
+from updater.core.ports import Progress
 from updater.device import Device
 from updater.endings import UnsavedEnd, saving
 from updater.installation import Installation
@@ -224,12 +224,8 @@ class Agent:
         self.apply(machine.Withdrawn(reason), reason)
 
     def _progressed(self, progress: Progress) -> None:
-        """Report it, from where an earlier try has left off."""
-        if self.cloud is not None and progress.phase is not Phase.RESUMING:
-            for part_bytes in (progress.resumed_bytes, progress.received_bytes):
-                self.cloud.downloading(min(part_bytes * 100 // progress.size_bytes, 100))
-            if progress.phase is Phase.VERIFYING:
-                self.cloud.burning()
+        if self.cloud is not None:
+            percent.tell_progress(self.cloud, progress)
         self.pace.progressed(progress)
 
     def _installed(self, image_md5: str, image_size_bytes: int) -> None:
@@ -239,7 +235,12 @@ class Agent:
         text = f"slot {record.bootname} holds version {record.firmware.version}"
         self.apply(machine.InstallCompleted(), text, record)
 
-    def _not_installed(self, error: UpdaterError) -> None:
+    def _not_installed(self, error: UpdaterError, received_bytes: int) -> None:
+        """Fail, and say before it that all had come if it had: it may have come since a look."""
+        assert self.session is not None  # noqa: S101 - an install belongs to a session
+        if received_bytes and self.cloud is not None:
+            size_bytes = self.session.offer.firmware.size_bytes
+            percent.tell_bytes(self.cloud, received_bytes, size_bytes)
         self.fail(error, machine.InstallFailed, "install")
 
     def ask(self) -> None:

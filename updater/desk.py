@@ -9,8 +9,11 @@ import select
 from collections.abc import Callable, Mapping
 
 from updater.agent import Agent
+from updater.cancelling import cancel_here
+from updater.core.cancel import CANCELLED, check_reason
 from updater.core.errors import (
     BusyError,
+    CancelledError,
     DigestError,
     ForbiddenError,
     NotFoundError,
@@ -80,7 +83,9 @@ class Desk:
     def _get_status(self, call: Call) -> None:
         status = self._agent.device.status()
         status["agent"] = True
-        status["link"] = self._agent.cloud is not None and self._agent.cloud.is_connected
+        cloud = self._agent.cloud
+        status["link"] = cloud is not None and cloud.is_connected
+        status["registering"] = cloud is not None and cloud.is_registering
         if self._agent.progress is not None:
             status["progress"] = progress_status(self._agent.progress)
         status["waiting"] = waiting(self._agent)
@@ -126,6 +131,10 @@ class Desk:
         self._agent.pace.request()
         call.reply({"waiting": waiting(self._agent)})
 
+    def _cancel(self, call: Call) -> None:
+        text = check_reason(call.parameters.get("reason"))
+        call.reply(cancel_here(self._agent, text))
+
     def _mark_good(self, call: Call) -> None:
         call.reply({"bootname": self._agent.trial.mark_good()})
 
@@ -157,6 +166,7 @@ _METHODS: Mapping[str, tuple[bool, Callable[[Desk, Call], None]]] = {
     "ClearOffers": (True, Desk._clear_offers),
     "GetEnvironment": (True, Desk._get_environment),
     "Install": (True, Desk._install),
+    "Cancel": (True, Desk._cancel),
     "Activate": (True, Desk._activate),
     "MarkGood": (True, Desk._mark_good),
     "Rollback": (True, Desk._rollback_or_reject),
@@ -222,5 +232,7 @@ _FAILURES: Mapping[ResultCode, type[UpdaterError]] = {
 
 
 def failure(code: int, reason: str) -> UpdaterError:
-    """Return the error that ended a session, as far as its result code tells."""
+    """Return the error that ended a session, as far as its result code and its reason tell."""
+    if reason.startswith(CANCELLED):
+        return CancelledError(reason)
     return _FAILURES.get(ResultCode(code), UpdaterError)(reason)

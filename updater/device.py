@@ -70,7 +70,12 @@ class Device:
             size_bytes=firmware.size_bytes,
             md5=firmware.md5,
         )
-        return replace(request, checkpoint=self.checkpoint, device_number=unmarked(target.number))
+        return replace(
+            request,
+            version=firmware.version,
+            checkpoint=self.checkpoint,
+            device_number=unmarked(target.number),
+        )
 
     def status(self) -> dict[str, object]:
         """Return what a person asks first; what cannot be told is a sentence saying why."""

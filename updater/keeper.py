@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from updater.activity import NEVER_S
-from updater.core.errors import BusyError, OfferError, UpdaterError, WrongStateError
+from updater.core.errors import (
+    BusyError,
+    CancelledError,
+    OfferError,
+    UpdaterError,
+    WrongStateError,
+)
 from updater.core.model import Offer, Slots
 from updater.core.policyconfig import PolicyConfig
 from updater.device import Device
@@ -24,7 +30,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-FAILED_BEFORE = "it has failed before (updater offers)"
+FAILED_BEFORE = "it has failed, or was cancelled (updater offers)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,7 @@ class Keeper:
         self._granted: Offer | None = None  # this very one has passed
         self._reason = ""
         self._answer: Callable[[UpdaterError | None], None] | None = None  # a person who waits
+        self._asked: Offer | None = None  # by that person
         self._has_policy = device.config.policy != PolicyConfig()
         if self._has_policy:
             from updater.passage import Passage  # noqa: PLC0415 - few devices need it
@@ -105,6 +112,17 @@ class Keeper:
         self._reason = ""
         if self._has_policy:
             self._passage.stop()
+
+    def cancel(self) -> Offer | None:
+        """Return the kept offer, if there is one, and keep it no more: a person cancels it.
+
+        Made again it waits anew.
+        """
+        offer = self.held
+        self.drop()
+        if offer is not None:
+            self._retries.cancelled(offer.firmware)
+        return offer
 
     def _told(self, verdict: "Verdict") -> None:
         """Do what the policy says of the kept offer by now."""
@@ -162,7 +180,7 @@ class Keeper:
         if self._answer is not None:
             raise BusyError("another install is being asked about")
         target = self._listener.slots_for(offer).target
-        self._answer = answer
+        self._answer, self._asked = answer, offer
         verdict = self._personal.start(Point.INSTALL, subject_of(self._device, offer, target))
         if verdict is not None:
             self._person_told(verdict)
@@ -170,17 +188,26 @@ class Keeper:
     def _person_told(self, verdict: "Verdict") -> None:
         from updater.core.policy import Refuse, Wait  # noqa: PLC0415 - few devices need it
 
-        self._personal.stop()
-        answer, self._answer = self._answer, None
-        if answer is None:
-            return
         match verdict:
             case Refuse(reason):
-                answer(OfferError(f"offer: {reason}"))
+                self._reply(OfferError(f"offer: {reason}"))
             case Wait(reason):
-                answer(WrongStateError(f"not now: {reason}"))
+                self._reply(WrongStateError(f"not now: {reason}"))
             case _:
-                answer(None)
+                self._reply(None)
+
+    def _reply(self, refusal: UpdaterError | None) -> None:
+        """Answer who waits, if anybody does: that is asked about no more."""
+        answer, self._answer, self._asked = self._answer, None, None
+        if answer is not None:
+            self._personal.stop()
+            answer(refusal)
+
+    def cancel_asked(self, reason: str) -> Offer | None:
+        """Return what a person asks about, if anything, and ask no more: a person cancels it."""
+        offer = self._asked
+        self._reply(CancelledError(reason))
+        return offer
 
     def close(self) -> None:
         """Ask nothing any more."""

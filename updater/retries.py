@@ -21,6 +21,12 @@ _log = logging.getLogger(__name__)
 
 _DECIDE_AGAIN_S = 60.0
 
+_Key = tuple[Firmware, int, float]  # how often it has failed, and when last
+
+
+def _key(failures: Failures) -> _Key:
+    return failures.firmware, failures.count, failures.time_s
+
 
 class Retries:
     """Holds back what has failed; idle while nothing has."""
@@ -28,7 +34,7 @@ class Retries:
     def __init__(self, device: Device, *, has_link: bool) -> None:
         self._has_link = has_link  # else no time is long enough to connect
         self._device = device
-        self._due_s: dict[tuple[Firmware, int], float] = {}  # by how often it has failed
+        self._due_s: dict[_Key, float] = {}
         self._decide_s = NEVER_S  # what was lost for want of the link alone
         self._has_connected = False
 
@@ -49,7 +55,7 @@ class Retries:
         left_s = self._due_of(known) - self._now_s()
         if left_s > 0:
             _log.warning(
-                "offer of version %s: it has failed before; the next try is in %.0f s",
+                "offer of version %s: it has failed, or was cancelled; the next try is in %.0f s",
                 offer.firmware.version,
                 left_s,
             )
@@ -59,6 +65,18 @@ class Retries:
         """Return the monotonic time from which on *firmware* may be tried."""
         known = (due_s for key, due_s in self._due_s.items() if key[0] == firmware)
         return max(known, default=-NEVER_S)
+
+    def cancelled(self, firmware: Firmware) -> None:
+        """Have *firmware* wait from now on: a person has cancelled an offer of it.
+
+        As far as the journal can take note of that.
+        """
+        try:
+            known = breaker.of(firmware, self._refreshed())
+            self._device.journal.note(breaker.cancelled(known, self._device.system.time_s()))
+            self._refreshed()
+        except JournalError as error:
+            _log.error("%s; how long the cancelled offer waits is as it was", error)
 
     def refresh(self) -> None:
         """Take note of what has failed since: a session has ended, or this process begins."""
@@ -128,13 +146,12 @@ class Retries:
         before = self._due_s
         self._due_s = {}
         for each in known:
-            key = (each.firmware, each.count)
             left_s = breaker.left_s(each, self._device.config.offers, self._device.system.time_s())
-            self._due_s[key] = before.get(key, self._now_s() + left_s)
+            self._due_s[_key(each)] = before.get(_key(each), self._now_s() + left_s)
         return known
 
     def _due_of(self, failures: Failures) -> float:
-        return self._due_s.get((failures.firmware, failures.count), -NEVER_S)
+        return self._due_s.get(_key(failures), -NEVER_S)
 
     def _decide(self) -> None:
         """Settle every doubt, now or a little later."""
@@ -161,6 +178,7 @@ def listed(
         "size_bytes": firmware.size_bytes,
         "failures": failures.count,
         "undecided": failures.is_undecided,
+        "cancelled": failures.is_cancelled,
         "refused": is_refused,
         "next_try_s": None if is_refused else round(left_s),
         "kept": held is not None and held.firmware == firmware,

@@ -23,6 +23,7 @@ from sim.stories import assert_settled
 from sim.uplink import is_terminal
 from sim.world import World
 
+from updater.cancelling import cancel_here
 from updater.core.commands import Outcome
 from updater.core.errors import (
     DigestError,
@@ -167,6 +168,24 @@ class Device(RuleBasedStateMachine):
             return
         except (PowerCut, ProcessKilled) as cut:
             self.fall(cut)
+
+    @rule(text=st.sampled_from(["", "not today"]))
+    def cancel(self, text: str) -> None:
+        if not self.world.agent_runs:
+            return
+        before = self.world.session
+        try:
+            cancel_here(self.world.agent, text)
+        except UpdaterError:
+            return
+        except (PowerCut, ProcessKilled) as cut:
+            self.fall(cut)
+            return
+        session = self.world.session
+        if before is not None and not before.state.is_final:
+            assert session is not None
+            assert (session.id, session.state) == (before.id, State.FAILED)
+            assert self.world.agent.progress is None
 
     @rule()
     def clear(self) -> None:

@@ -14,6 +14,7 @@ from sim.world import World
 from updater.core.config import Config, HealthCommand, HealthConfig, OffersConfig
 from updater.core.errors import JournalError, OfferError
 from updater.core.model import Failures, Offer, State
+from updater.keeper import FAILED_BEFORE
 from updater.retries import listed_alone
 
 HOUR_S = 3600.0
@@ -450,13 +451,13 @@ def test_the_list_says_what_follows() -> None:
     refused, kept = world.agent.retries.listing(world.agent.keeper.held)
     assert refused == {
         "version": "0.2", "md5": NEW.md5, "size_bytes": 8 * MIB, "failures": 3,
-        "undecided": False, "refused": True, "next_try_s": None, "kept": False,
+        "undecided": False, "cancelled": False, "refused": True, "next_try_s": None, "kept": False,
     }  # fmt: skip
     assert (kept["version"], kept["failures"], kept["refused"]) == ("0.3", 1, False)
     assert kept["next_try_s"] == pytest.approx(2990, abs=10)
     assert kept["kept"]
     assert world.agent.keeper.waiting() == {
-        "what": "install", "version": "0.3", "reason": "it has failed before (updater offers)",
+        "what": "install", "version": "0.3", "reason": FAILED_BEFORE,
         "until_s": None, "left_s": kept["next_try_s"], "is_asking": False,
     }  # fmt: skip
     assert [{**each, "kept": False} for each in (refused, kept)] == listed_alone(world.agent.device)

@@ -192,6 +192,52 @@ def test_an_installed_firmware_that_is_put_off_is_told_to_its_installer(
         agent.wait_until(board.rebooted.exists, "a reboot")
 
 
+def test_a_cancel_ends_what_waits_and_kills_the_hook_that_runs(
+    make: Callable[[str], Device], tmp_path: Path
+) -> None:
+    """An offer that is put off is refused; a hook goes with its whole group, for good."""
+    device = make(
+        hook(tmp_path, "before-install", f"test -e {tmp_path}/open || exit 75")
+        + hook(tmp_path, "after-install", f"sleep 40 & echo $$ $! > {tmp_path}/pids; wait")
+    )
+    board, cloud, pids = device.board, device.cloud, tmp_path / "pids"
+    with board.agent() as agent:
+        cloud.wait_for_version("1.0.0")
+        device.offer()
+        agent.wait_for_log("waits: hook before-install: exit status 75")
+        done = board.run("cancel", "--reason", "too early")
+        assert done.stdout == "version 2.0.0, which was kept for later, is dropped\n"
+        assert cloud.wait_for_state("fail").reason == "cancelled: too early"
+        assert device.waiting() is None
+        assert board.json("offers", "clear") == {"cleared": 1}
+        (tmp_path / "open").touch()
+        said = len(cloud.messages)
+        device.offer()
+        agent.wait_until(lambda: pids.exists() and pids.read_text().endswith("\n"), "a hook", 40)
+        assert device.waiting()["reason"] == "hook after-install is asked"
+        assert board.json("cancel", "--reason", "too late")["version"] == "2.0.0"
+        failure = cloud.wait_for_state("fail", since=said)
+        assert (failure.code, failure.reason) == (-5, "cancelled: too late")
+        ran = pids.read_text().split()
+        agent.wait_until(lambda: not any(is_running(pid) for pid in ran), "the end of the hook")
+        assert device.waiting() is None
+        pids.unlink()
+        assert agent.end() == 0
+    with board.agent():
+        cloud.wait_for_version("1.0.0", since=len(cloud.messages))
+        assert device.waiting() is None
+    assert not pids.exists()
+    assert not board.rebooted.exists()
+
+
+def is_running(pid: str) -> bool:
+    """Tell whether process *pid* runs: one that nobody has waited for yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def test_nothing_of_a_policy_is_loaded_where_there_is_none() -> None:
     """The agent's memory is for what is configured."""
     names = ["passage", "paced", "meter", "core.policy", "core.windows"]

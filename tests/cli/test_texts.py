@@ -36,7 +36,7 @@ agent runs, link up"""
 WAITING = {
     "what": "install",
     "version": "2.0.0",
-    "reason": "it has failed before (updater offers)",
+    "reason": "it has failed, or was cancelled (updater offers)",
     "until_s": None,
     "left_s": None,
     "is_asking": False,
@@ -57,7 +57,8 @@ SAID = {
     ),
     "kept": (
         {"waiting": {**WAITING, "left_s": 90}},
-        "the install of version 2.0.0 waits: it has failed before (updater offers); for 90 s",
+        "the install of version 2.0.0 waits: "
+        "it has failed, or was cancelled (updater offers); for 90 s",
     ),
     "waiting": (
         {
@@ -74,6 +75,10 @@ SAID = {
     "waiting for nobody knows how long": (
         {"waiting": {**WAITING, "reason": "hook x: not now"}},
         "the install of version 2.0.0 waits: hook x: not now",
+    ),
+    "registering": (
+        {"link": False, "registering": True},
+        "agent runs, registering: this device has no secret yet",
     ),
     "link down": ({"link": False}, "agent runs, link down"),
     "no agent": ({"agent": False}, "no agent runs here; it is started by: updater run"),

@@ -28,7 +28,7 @@ from sim.broker import (
     suback,
 )
 
-from updater.core.config import CloudConfig
+from updater.core.cloudconfig import CloudConfig
 from updater.core.link import Acknowledged, Connected, Disconnected, Received
 from updater.edge import mqtt
 from updater.edge.mqtt import MqttLink

@@ -35,9 +35,7 @@ def system(tmp_path: Path, *reboot_command: str) -> LinuxSystem:
         (b"1.2.\xb3\n", "unknown"),
     ],
 )
-def test_the_version_is_the_files_first_line(
-    tmp_path: Path, content: bytes, version: str
-) -> None:
+def test_the_version_is_the_files_first_line(tmp_path: Path, content: bytes, version: str) -> None:
     """Short, ASCII, without blanks around; whatever else is there is no version."""
     (tmp_path / "version").write_bytes(content)
     assert system(tmp_path).version() == version

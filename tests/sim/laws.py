@@ -7,7 +7,7 @@ that the journal still vouches for
 3  no version is reported in a trial, none before the PUBACK of an owed terminal report, and
 none but that of the running image
 4  a terminal report is journalled before it is told; a refusal needs no session, and is never
-that of an open one
+that of an open one that is the cloud's
 5  what the journal holds for the cloud goes out in its order, the next after the PUBACK of the one
 before, and each row once in a connection
 6  no session of the cloud's begins while every window for it is shut, or before the clock is set,
@@ -102,6 +102,6 @@ class Laws:
     def _check_refusal(self, message: Message) -> None:
         session = self._world.session
         assert message.state == "fail", "a session's end is told, and no journal has it"
-        if session is not None and not session.state.is_final:
+        if session is not None and not session.state.is_final and not session.offer.is_local:
             version = session.offer.firmware.version
             assert message.version != version, "a session's end is told before it is journalled"

@@ -11,7 +11,17 @@ from dataclasses import replace
 
 from sim.instants import Instants
 from updater.core.errors import EnvironmentStoreError, JournalError
-from updater.core.model import Failures, Firmware, HistoryEntry, OwedReport, Session, SlotRecord
+from updater.core.journal import REFUSALS_LIMIT
+from updater.core.journalrows import REFUSAL, refusal_key, refusals_of
+from updater.core.model import (
+    Failures,
+    Firmware,
+    HistoryEntry,
+    Offer,
+    OwedReport,
+    Session,
+    SlotRecord,
+)
 
 
 class Fault(enum.Enum):
@@ -122,6 +132,9 @@ class MemoryJournal:
                 self.rows.append(OwedReport(len(self.rows) + 1, session.id, report))
             if failures is not None:
                 self._put(failures)
+            if not session.state.is_final and not session.offer.is_local:
+                void = self._refusals(refusals_of(session.offer))
+                self.settled.update(row.id for row in void)
 
     def owe(self, session_id: str, payload: bytes) -> None:
         """Owe the first burning of a session."""
@@ -130,6 +143,19 @@ class MemoryJournal:
             if all(row.is_terminal or row.session_id != session_id for row in self.rows):
                 row = OwedReport(len(self.rows) + 1, session_id, payload, is_terminal=False)
                 self.rows.append(row)
+
+    def owe_refusal(self, offer: Offer, payload: bytes) -> None:
+        """Owe a refusal, once at a time; the oldest give way."""
+        self._refuse_unless(self.is_writable)
+        with self._instants.durable("journal: refusal owed"):
+            if not self._refusals(refusal_key(offer)):
+                key = refusal_key(offer)
+                self.rows.append(OwedReport(len(self.rows) + 1, key, payload, is_terminal=False))
+            self.settled.update(row.id for row in self._refusals(REFUSAL)[:-REFUSALS_LIMIT])
+
+    def _refusals(self, key: str) -> list[OwedReport]:
+        """Return the owed refusals whose key begins with *key*, oldest first."""
+        return [row for row in self.undelivered if row.session_id.startswith(key)]
 
     def owed(self) -> Sequence[OwedReport]:
         """Return what is not settled, oldest first."""

@@ -85,6 +85,7 @@ class World:
         self.outcomes_of: dict[str, Outcome | None] = {}  # of a policy's commands; None: hangs
         self.reboot_s = 1.0  # from the request to the reset
         self.parts = 4  # in which an image comes
+        self.is_fast = False  # it comes in no time
         self.has_link = True  # else there is no cloud for this device
         self._laws = Laws(self)
         self.cloud.checks.append(self._laws.check_message)
@@ -291,7 +292,7 @@ class World:
             target,
             self._laws.check_target,
         )
-        self.pipeline.parts = self.parts
+        self.pipeline.parts, self.pipeline.is_fast = self.parts, self.is_fast
         self.pipeline.checkpoints = self.checkpoints
         journal: Journal = self.journal
         if not self.journal.can_be_opened:

@@ -73,6 +73,8 @@ class InstallRequest:
         device_number: The number that it must have, as ``Slot.number`` without a mark; 0 for any.
         size_bytes: Exact size of the firmware; 0 if nobody has announced it.
         md5: Its MD5 as 32 lower-case hexadecimal digits; "" if it is only asked for.
+        version: What it is called; "" if nobody has said. With size and MD5 its identity: of
+            another version nothing is gone on with, though its bytes are the same.
         sha256: Its SHA-256 as 64 of them; "" if it is only asked for, None if not even that.
         checkpoint: File of what is needed to go on after a cut; "" for none.
         image_size_bytes: Exact size of the image if that is known and differs; else 0.
@@ -85,6 +87,7 @@ class InstallRequest:
     device: str
     size_bytes: int = 0
     md5: str = ""
+    version: str = ""
     sha256: str | None = None
     checkpoint: str = ""
     image_size_bytes: int = 0
@@ -147,6 +150,9 @@ class RunningInstall(Protocol):
 
     def phase(self) -> Phase:
         """Return what it was doing: at the last ``step``; after ``close``, when it stood still."""
+
+    def received_bytes(self) -> int:
+        """Return how much of the firmware had come at the last ``step``, though it failed."""
 
     def hexdigest(self) -> str:
         """Return the firmware's MD5; like the other digests only after ``Phase.DONE``."""

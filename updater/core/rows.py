@@ -6,6 +6,7 @@ its bounds says what is allowed.
 """
 
 import dataclasses
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, field
@@ -16,16 +17,26 @@ from updater.core.errors import ConfigError
 T = TypeVar("T")
 
 
-def row(
+def row(  # noqa: PLR0913 - what stands together in a setting
     text: str,
     default: Any = MISSING,
     *,
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
+    form: tuple[str, str] = ("", ""),
 ) -> Any:
-    """Return one setting: help, default (none: required), bounds or choices."""
-    metadata = {"help": text, "low": low, "high": high, "choices": choices}
+    """Return one setting: help, default (none: required), bounds, choices or form.
+
+    Args:
+        text: The help.
+        default: What it is if it is not named.
+        low: The least.
+        high: The most.
+        choices: All that it can be.
+        form: A pattern of what it can be, and what it then must do, in words; "" for any.
+    """
+    metadata = {"help": text, "low": low, "high": high, "choices": choices, "form": form}
     if isinstance(default, (tuple, list)):
         return field(default_factory=lambda: tuple(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -88,8 +99,11 @@ def _value(kind: Any, value: Any, row: "dataclasses.Field[Any]", path: str, wher
 
 def _bounded(value: Any, bounds: Mapping[str, Any], path: str, where: str) -> Any:
     low, high, choices = bounds["low"], bounds["high"], bounds["choices"]
+    pattern, words = bounds["form"]
     if choices and value not in choices:
         raise ConfigError(f"{path}: {where} must be one of {', '.join(choices)}, is {value!r}")
+    if pattern and not re.fullmatch(pattern, value):
+        raise ConfigError(f"{path}: {where} must {words}, is {value!r}")
     if low is not None and not low <= value <= high:
         raise ConfigError(f"{path}: {where} must be from {low} to {high}, is {value!r}")
     return value
