@@ -11,7 +11,7 @@ help:
 	@echo "make board         the emulated board as a device of your own: FILES=FOLDER (docs/cloud.md)"
 	@echo "make test          lint, then every test, the emulated board included"
 	@echo "make test-long     what takes longer: random power cuts, more of everything"
-	@echo "make bench         measure the native pipeline and write docs/bench"
+	@echo "make bench         measure the native pipeline and a fleet, and write docs/bench"
 	@echo "make lint          mypy and ruff alone"
 	@echo "make boot-scripts  render each board's boot.cmd from its template and slot table"
 
@@ -30,8 +30,9 @@ test: lint
 test-long:
 	@$(SETUP) && "$$python" -m pytest -m long tests
 
+# PART=pipeline or PART=fleet measures that alone.
 bench:
-	@$(subst .ci/setup,.ci/setup .ci/packages-bench.txt,$(SETUP)) && "$$python" -m bench
+	@$(subst .ci/setup,.ci/setup .ci/packages-bench.txt,$(SETUP)) && "$$python" -m bench $(PART)
 
 lint:
 	@$(SETUP) && "$$python" -m ruff check updater native board docs tests setup.py && "$$python" -m mypy

@@ -31,10 +31,12 @@ ROWS: dict[str, list[str]] = {
     ],
     "fw_type is reported if it is configured, else not": [
         "core/test_golden.py::test_what_we_say_is_what_the_file_says",
+        "agent/test_cloud.py::test_a_version_is_reported_after_each_connect",
         "agent/test_reception.py::test_a_task_is_named_in_everything_that_is_said_of_it",
     ],
     "it is reported after each connect and after each session, for it is the pull": [
         "agent/test_cloud.py::test_a_version_is_reported_after_each_connect",
+        "agent/test_cloud.py::test_a_version_is_reported_after_each_session",
         "agent/test_reception.py::test_an_offer_that_was_lost_is_made_again",
     ],
     "once a minute at most, and again after 10, 20, 40 s without an answer": [
@@ -74,9 +76,11 @@ ROWS: dict[str, list[str]] = {
     ],
     "task_id and fw_type are echoed as they came, and only if they did": [
         "core/test_messages.py::test_every_report_names_its_offer_and_nothing_else",
-        "core/test_golden.py::test_all_inner_values_of_progress_are_strings",
+        "core/test_golden.py::test_what_we_say_is_what_the_file_says",
     ],
     "the URL is used as it is and never shown": [
+        "core/test_golden.py::test_what_the_cloud_says_is_understood",
+        "core/test_model.py::test_a_url_is_never_shown",
         "core/test_ports.py::test_an_install_request_never_shows_its_source",
         "core/test_messages.py::test_arbitrary_messages_never_surprise",
         "cli/test_offers.py::test_the_running_agent_keeps_an_offer_and_begins_it_when_that_is_cleared",
@@ -101,10 +105,12 @@ ROWS: dict[str, list[str]] = {
     ],
     # --- report_progress -------------------------------------------------------------------------
     "all its inner values are strings, percent stands with downloading alone": [
+        "core/test_golden.py::test_what_we_say_is_what_the_file_says",
         "core/test_golden.py::test_all_inner_values_of_progress_are_strings",
         "core/test_golden.py::test_sizes_are_those_of_the_vendors_logs",
     ],
     "its version is the target's, that of report_version the running one": [
+        "core/test_golden.py::test_what_we_say_is_what_the_file_says",
         "core/test_golden.py::test_all_inner_values_of_progress_are_strings",
         "agent/test_world.py::test_a_broken_law_is_noticed",
     ],
@@ -117,8 +123,10 @@ ROWS: dict[str, list[str]] = {
         "agent/test_cloud.py::test_progress_is_said_once_a_second_at_most",
         "agent/test_cloud.py::test_progress_is_said_on_change_only",
         "agent/test_cloud.py::test_a_download_of_an_instant_says_0_and_100",
+        "agent/test_cloud.py::test_0_and_100_are_said_at_once",
     ],
     "downloading is QoS 0 and not queued: the latest is kept": [
+        "agent/test_cloud.py::test_0_and_100_are_said_at_once",
         "agent/test_cloud.py::test_of_progress_without_a_link_the_latest_is_said",
     ],
     "burning is repeated, so that the cloud's task does not time out": [
@@ -138,6 +146,7 @@ ROWS: dict[str, list[str]] = {
     "they keep their order": [
         "agent/test_outbox.py::test_the_end_of_a_session_waits_for_its_burning",
         "agent/test_cloud.py::test_two_reports_are_told_one_after_the_other",
+        "agent/test_outbox.py::test_the_puback_of_something_else_settles_nothing",
     ],
     "done comes after the new image boots and is healthy, before its version": [
         "agent/test_agent.py::test_a_good_image_is_installed_tried_and_kept",
@@ -172,6 +181,7 @@ ROWS: dict[str, list[str]] = {
     "the identity is version, md5sum and file_size; md5sum in any case": [
         "agent/test_installation.py::test_only_the_same_version_goes_on",
         "agent/test_reception.py::test_a_version_is_no_identity",
+        "core/test_machine.py::test_offers_are_answered_by_what_is_going_on",
         "core/test_messages.py::test_an_offer_is_read",
         "agent/test_installation.py::test_another_firmware_takes_nothing_from_an_earlier_one",
     ],
@@ -180,6 +190,7 @@ ROWS: dict[str, list[str]] = {
     ],
     "another offer replaces what is not activated, and waits after that": [
         "agent/test_reception.py::test_another_offer_supersedes_what_is_not_activated",
+        "core/test_machine.py::test_offers_are_answered_by_what_is_going_on",
         "agent/test_reception.py::test_an_offer_while_a_reboot_is_due_waits",
         "agent/test_reception.py::test_an_offer_in_a_trial_waits",
     ],
@@ -222,6 +233,77 @@ ROWS: dict[str, list[str]] = {
     ],
     "plaintext is refused unless it is allowed": [
         "agent/test_reception.py::test_a_plaintext_url_is_refused_without_a_write",
+    ],
+    "the object is asked for as it is, without an encoding": [
+        "native/test_hostile.py::test_the_request_asks_for_the_object_as_it_is",
+    ],
+    # --- the connection --------------------------------------------------------------------------
+    "client id, user name and password are signed over, by the secret's decoded bytes": [
+        "core/test_credentials.py::test_vectors",
+        "core/test_credentials.py::test_a_bad_secret_is_a_sentence_without_it",
+    ],
+    "each connection has a connid of its own, and an expiry unless the clock was never set": [
+        "edge/test_secret.py::test_a_signature_is_new_each_time",
+        "edge/test_secret.py::test_a_clock_that_was_never_set_signs_without_expiry",
+        "edge/test_secret.py::test_no_signature_outlives_the_clouds_time",
+    ],
+    "the session is clean, without a will; with a certificate or a PSK without a password": [
+        "edge/test_mqtt.py::test_connect_says_what_each_login_needs",
+        "edge/test_secret.py::test_a_certificate_needs_no_secret_and_a_psk_is_one",
+    ],
+    "one topic for each SUBSCRIBE, at QoS 1; nothing is retained": [
+        "edge/test_mqtt.py::test_the_subscription_is_proven_before_connected",
+        "edge/test_mqtt.py::test_what_we_say_postpones_no_ping",
+        "edge/test_mqtt.py::test_a_report_that_is_never_acknowledged_ends_the_connection",
+    ],
+    "the PSK is the decoded secret, for the client id, over TLS 1.2": [
+        "edge/test_mqtt_psk.py::test_the_context_is_wired_as_the_cloud_asks",
+        "edge/test_mqtt_psk.py::test_the_secret_is_the_key",
+    ],
+    "a keep-alive of silence is a ping, and two are the end": [
+        "edge/test_mqtt.py::test_an_idle_link_pings",
+        "edge/test_mqtt.py::test_what_we_say_postpones_no_ping",
+        "edge/test_mqtt.py::test_a_silent_broker_is_noticed",
+    ],
+    "a report whose PUBACK is lost is sent again in a new connection": [
+        "edge/test_mqtt.py::test_a_report_that_is_never_acknowledged_ends_the_connection",
+        "edge/test_mqtt.py::test_a_report_that_is_acknowledged_is_waited_for_no_more",
+    ],
+    "one connect in 5 s, then ever less often, up to 2 min": [
+        "core/test_backoff.py::test_pauses_double_from_the_floor_to_the_limit",
+        "edge/test_mqtt.py::test_attempts_are_spread_and_grow_rarer",
+    ],
+    "a second device with this client id is recognised": [
+        "edge/test_mqtt_logins.py::test_two_devices_with_one_client_id_are_told_and_do_not_fight_for_ever",
+    ],
+    "each CONNACK that refuses is told in words, a clock that may be wrong among them": [
+        "edge/test_mqtt_hostile.py::test_each_refusal_has_its_sentence",
+        "edge/test_mqtt_hostile.py::test_a_login_that_the_clock_may_have_spoilt_is_tried_again_once_it_is_set",
+        "edge/test_mqtt_tls.py::test_a_clock_that_is_wrong_is_tried_again_once_it_is_set",
+    ],
+    "the names of product and device are one level of a topic each": [
+        "core/test_config.py::test_mistakes_are_named",
+    ],
+    # --- registration ----------------------------------------------------------------------------
+    "the request is signed over its exact bytes, with the product secret's text": [
+        "core/test_registration.py::test_the_vendor_s_signature",
+        "core/test_registration.py::test_the_request_goes_out_byte_for_byte",
+        "edge/test_registration_post.py::test_the_request_arrives_as_it_was_signed",
+    ],
+    "the answer is decrypted by the secret's first 16 characters, cut to its length": [
+        "edge/test_aes.py::test_the_vendor_s_answer",
+        "core/test_registration.py::test_the_key_is_the_product_secret_s_beginning",
+        "core/test_registration.py::test_a_length_cuts_off_what_is_no_zero",
+    ],
+    "1021, 1010 and a wrong clock are told with what to do": [
+        "core/test_registration.py::test_a_device_that_is_registered_already_says_how_it_gets_in",
+        "core/test_registration.py::test_a_wrong_signature_says_what_to_compare",
+        "core/test_registration.py::test_a_wrong_clock_says_what_it_shows",
+    ],
+    "the secret is stored durably before its first use, whatever is cut": [
+        "edge/test_secretfile.py::test_a_power_cut_leaves_the_secret_whole_or_absent",
+        "agent/test_registering.py::test_a_device_without_one_registers_first",
+        "agent/test_registrar.py::test_a_secret_that_cannot_be_stored_is_not_lost",
     ],
 }  # fmt: skip
 

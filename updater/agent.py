@@ -208,13 +208,14 @@ class Agent:
     def adopt(self, offer: Offer) -> None:
         """Go on with the running session's firmware under *offer*'s URL and task."""
         assert self.session is not None  # noqa: S101 - there is a session to adopt for
-        self.session = replace(self.session, offer=offer)
-        try:
-            self.device.journal.save(self.session, "offer repeated with a fresh URL")
-        except JournalError as error:
-            _log.warning("%s; after a restart the old URL is tried first", error)
-        if self.cloud is not None:
-            self.cloud.enter(_MODES.get(self.session.state, Mode.OPEN), self.session)
+        if offer != self.session.offer:  # else repetitions would wear out the medium
+            self.session = replace(self.session, offer=offer)
+            try:
+                self.device.journal.save(self.session, "offer repeated with a fresh URL")
+            except JournalError as error:
+                _log.warning("%s; after a restart the old URL is tried first", error)
+            if self.cloud is not None:
+                self.cloud.enter(_MODES.get(self.session.state, Mode.OPEN), self.session)
         self._installation.fresh_url(offer.url)
 
     def withdraw(self, reason: str) -> None:

@@ -138,6 +138,10 @@ class Cloud:
         """Tell whether the broker has not acknowledged yet how a session has ended."""
         return self._outbox.owes_end(session_id)
 
+    def is_backlogged(self) -> bool:
+        """Tell whether the broker has to take what it was told before there is more to tell."""
+        return self._outbox.is_full()
+
     def refuse(self, offer: Offer, error: UpdaterError) -> None:
         """Answer an offer that never becomes a session, now or as soon as there is a link."""
         payload = messages.fail(offer, error.result_code, str(error))

@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 
 SETTLE_INTERVAL_S = 60.0
 REFUSALS_S = 600.0  # in which ``REFUSALS_LIMIT`` of them are written at most
+_MOST_OWED = 64  # rows: a cloud that acknowledges has one or two of them
 
 
 class Outbox:
@@ -44,6 +45,10 @@ class Outbox:
     def is_waiting(self) -> bool:
         """True while a row is on its way in this connection."""
         return bool(self._sent)
+
+    def is_full(self) -> bool:
+        """Tell whether so much is owed that nothing should be begun which would owe more."""
+        return len(self._undelivered()) >= _MOST_OWED
 
     def owe_burning(self, session: Session) -> bool:
         """Owe the cloud that *session* is burning, once; False if the journal cannot remember."""

@@ -53,6 +53,9 @@ def _is_admitted(agent: "Agent", offer: Offer) -> bool:
     """Tell whether *offer* may be begun now: it may have failed before, or be ill-timed."""
     if offer.is_local:
         return True
+    if agent.cloud is not None and agent.cloud.is_backlogged():
+        _log.warning("offer left: the broker has to acknowledge what it was told before")
+        return False
     try:
         return agent.keeper.admit(offer)
     except UpdaterError as error:
@@ -63,10 +66,12 @@ def _is_admitted(agent: "Agent", offer: Offer) -> bool:
 def _is_untold(agent: "Agent", offer: Offer) -> bool:
     """Tell whether *offer* may have crossed the report of how it ended here: it is no new one."""
     session = agent.session
-    if session is None or session.offer.firmware != offer.firmware:
+    if session is None or session.offer.firmware.version != offer.firmware.version:
         return False
+    if agent.is_end_unsaved:  # a refusal now would be taken for that end, which is told by version
+        return True
     is_owed = agent.cloud is not None and agent.cloud.owes(session.id)
-    return agent.is_end_unsaved or (is_owed and not offer.is_local)
+    return is_owed and session.offer.firmware == offer.firmware and not offer.is_local
 
 
 def _begin(agent: "Agent", offer: Offer) -> None:

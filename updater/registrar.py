@@ -115,7 +115,7 @@ class Attempt:
         """Begin; *again* as in ``register``.
 
         Raises:
-            TransportError: There is no thread to be had.
+            TransportError: There is no thread to be had, or no descriptor.
         """
         self._registrar = registrar
         self._again = again
@@ -124,7 +124,10 @@ class Attempt:
         self._is_asking = False
         self._is_over = False
         self._error: UpdaterError | None = TransportError("the registration has ended early")
-        self._fileno = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            self._fileno = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        except OSError as error:
+            raise TransportError(f"cannot register now: {error.strerror}") from error
         self._thread = threading.Thread(target=self._run, name="registration", daemon=True)
         try:
             self._thread.start()

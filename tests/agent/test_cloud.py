@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from sim.cloud import Message
 from sim.flash import Image
 from sim.settings import CONFIG, NEW
 from sim.uplink import spoken
@@ -130,6 +131,16 @@ def test_a_version_is_reported_after_each_connect() -> None:
         world.lose_network()
         world.run_for(100)
     assert world.heard == ["report_version 0.1"] * 4
+    plain = {"type": "report_version", "report": {"version": "0.1"}}
+    assert [message.body for message in world.cloud.messages] == [plain] * 4
+
+
+def test_a_version_is_reported_after_each_session() -> None:
+    """Also after one that has changed nothing: the cloud may have something else."""
+    world = started()
+    world.offer(Image("0.2", size_bytes=65 << 20))
+    world.run_until_calm()
+    assert world.heard == ["report_version 0.1", "fail -5", "report_version 0.1"]
 
 
 def test_a_link_that_flaps_is_no_flood_of_versions() -> None:
@@ -156,13 +167,19 @@ def test_nothing_is_said_without_a_link() -> None:
     """A session goes on; what is owed is told once there is a link again."""
     world = started()
     world.cloud.is_reachable = False
-    url = world.offer(Image("0.2"))
-    world.web.fail(url, SlotError("anything"))
     world.lose_network()
+    world.run_for(1)
+    url = world.offer(Image("0.2"))
+    world.cloud.task = None
+    world.web.fail(url, SlotError("anything"))
+    world.agent.offered(Offer(Image("0.2").firmware, url))
     world.run_for(600)
+    assert world.session is not None
+    assert world.session.state is State.FAILED
     assert world.heard == ["report_version 0.1"]
     world.cloud.is_reachable = True
     world.run_until_calm()
+    assert world.heard == ["report_version 0.1", "fail -5", "report_version 0.1"]
 
 
 def test_the_version_is_not_said_while_a_report_is_owed() -> None:
@@ -188,16 +205,21 @@ def test_the_version_is_not_said_while_a_report_is_owed() -> None:
 def test_an_unacknowledged_report_survives_reboots() -> None:
     """It is told at each start until the broker has it."""
     world = started()
+    lost = {"fail"}
+
+    def lose(message: Message, _raw: bytes) -> None:
+        world.cloud.acknowledges = message.state not in lost
+
+    world.cloud.checks.append(lose)
     world.offer(Image("0.2", is_healthy=False))
-    world.cloud.acknowledges = False
-    world.cloud.link = None
-    world.run(lambda: world.session is not None and world.session.state.is_final, 4000)
-    for _ in range(3):
+    world.run(lambda: bool(world.outcomes), 4000)
+    for number in range(3):
         world.run_for(60)
+        assert len(world.outcomes) == number + 1
         world.lose_power()
-    world.cloud.acknowledges = True
+    lost.clear()
     world.run_until_calm()
-    assert {spoken(m) for m in world.outcomes} == {"fail -5"}
+    assert [spoken(m) for m in world.outcomes] == ["fail -5"] * 4
     assert world.heard[-1] == "report_version 0.1"
 
 
@@ -265,6 +287,16 @@ def test_a_download_of_an_instant_says_0_and_100() -> None:
         "downloading 0",
         "downloading 100",
     ]
+
+
+def test_0_and_100_are_said_at_once() -> None:
+    """Whatever was said in the same second; and all of it at QoS 0."""
+    world = started()
+    assert world.agent.cloud is not None
+    world.agent.cloud.enter(Mode.OPEN, _session("0.9"))
+    for percent in (0, 1, 99, 100):
+        world.agent.cloud.downloading(percent)
+    assert [(m.percent, m.qos) for m in world.cloud.messages[1:]] == [(0, 0), (100, 0)]
 
 
 def test_each_session_says_0() -> None:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Ends that the journal does not take: nothing is told before it is journalled, and told once."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -35,6 +37,17 @@ def test_an_install_that_cannot_be_journalled_fails_once_it_can() -> None:
     world.run_until_calm()
     assert [(m.code, m.reason) for m in world.outcomes] == [(-5, f"installed: {FULL}")]
     assert [boot.slot for boot in world.boots] == ["A"]
+
+
+def test_other_bytes_of_a_version_whose_end_is_not_journalled_wait() -> None:
+    """A refusal would be taken for that end: the cloud tells both by the version."""
+    world = offered(until="downloading 0")
+    world.offer(replace(NEW, size_bytes=NEW.size_bytes // 2))
+    world.run_for(300)
+    assert not world.outcomes
+    world.journal.is_writable = True
+    world.run_until_calm()
+    assert [m.reason for m in world.outcomes] == ["superseded by version 0.2"]
 
 
 def test_an_activation_that_cannot_be_journalled_is_not_begun() -> None:

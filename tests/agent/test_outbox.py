@@ -18,6 +18,7 @@ from sim.world import World
 
 from updater.core.journal import REFUSALS_LIMIT
 from updater.core.model import Failures, Offer
+from updater.outbox import Outbox
 
 CUTS: dict[str, Callable[[World], None]] = {
     "power": World.lose_power,
@@ -70,6 +71,7 @@ def test_a_burning_is_said_until_its_puback(cut: str) -> None:
         world.run(lambda number=number: sure(world) == ["burning"] * (number + 1), 300)
         world.run_for(3)
         assert len(sure(world)) == number + 1
+        assert [row.is_terminal for row in world.journal.undelivered] == [False]
     world.cloud.acknowledges = True
     world.problems.clear()
     world.lose_network()
@@ -116,6 +118,17 @@ def test_a_burning_goes_before_the_end_of_its_session() -> None:
     world.run_until_calm()
     assert sure(world) == ["burning", "fail -4"]
     assert world.heard[-3:] == ["burning", "fail -4", "report_version 0.1"]
+
+
+def test_the_puback_of_something_else_settles_nothing() -> None:
+    """A row waits for its own, whatever else is acknowledged beside it."""
+    world = burning_unacknowledged()
+    [row] = world.journal.undelivered
+    outbox = Outbox(world.journal, world.clock)
+    outbox.sent(row, 7)
+    assert not outbox.acknowledged(8)
+    assert outbox.is_waiting
+    assert world.journal.undelivered == [row]
 
 
 @pytest.mark.parametrize("cut", CUTS)
@@ -190,6 +203,23 @@ def test_what_is_owed_is_told_though_the_journal_can_no_longer_be_read() -> None
     world.lose_network()
     world.run_for(300)
     assert sure(world) == ["burning", "fail -4"]
+
+
+def test_a_cloud_that_offers_and_acknowledges_nothing_fills_no_journal() -> None:
+    """Once much is owed an offer waits until it is told; then the cloud's next one is taken."""
+    world = started()
+    world.cloud.acknowledges = False
+    for number in range(100):
+        world.offer(Image(f"1.{number}", size_bytes=65 << 20))
+        world.run_for(1)
+    assert len(world.journal.sessions) == len(world.journal.undelivered) == 64
+    world.cloud.acknowledges, world.cloud.task = True, None
+    world.lose_network()
+    world.run_until_calm()
+    assert [m.version for m in world.outcomes[-63:]] == [f"1.{number}" for number in range(1, 64)]
+    world.offer(NEW)
+    world.run_until_calm()
+    assert world.runs(NEW)
 
 
 # --- refusals -------------------------------------------------------------------------------------

@@ -183,10 +183,13 @@ def test_the_same_offer_again_changes_nothing() -> None:
     """Duplicates are normal: one session, one outcome."""
     world = started()
     world.offer(NEW)
+    world.run_for(0.3)
+    lines = len(world.journal.lines)
     for _ in range(5):
-        world.run_for(0.3)
         assert world.cloud.task is not None
         world.cloud.send(world.cloud.task)
+        world.run_for(0.3)
+    assert len(world.journal.lines) == lines  # nor is the medium worn out
     world.run_until_calm()
     assert [spoken(message) for message in world.outcomes] == ["done"]
     assert len(world.journal.sessions) == 1

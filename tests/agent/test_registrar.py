@@ -3,6 +3,7 @@
 
 import logging
 import os
+import resource
 import select
 import stat
 import threading
@@ -64,6 +65,19 @@ def fails(call: Callable[[], None], kind: type[UpdaterError], words: str) -> Non
     with pytest.raises(kind, match=words) as caught:
         call()
     assert PRODUCT_SECRET not in str(caught.value)
+
+
+def test_without_a_descriptor_there_is_a_reason(settings: CloudConfig) -> None:
+    """A machine that has no descriptor left for an attempt is told so, and tries again later."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        with pytest.raises(TransportError, match="cannot register now: Too many open files"):
+            Registrar(settings).start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 # --- one after the other -------------------------------------------------------------------------

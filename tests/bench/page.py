@@ -66,10 +66,15 @@ def text(figures: Figures) -> str:
 
 def insert(page: Path, figures: Figures) -> None:
     """Put *figures* between the page's two marks, its picture beside it; leave the rest alone."""
+    put(page, text(figures), _picture(figures))
+
+
+def put(page: Path, words: str, drawn: str) -> None:
+    """Put *words* between the page's two marks, and what is *drawn* beside it."""
     before, _, rest = page.read_text().partition(_BEGIN)
     after = rest.partition(_END)[2]
-    page.write_text(f"{before}{_BEGIN}\n{text(figures)}\n{_END}{after}")
-    page.with_suffix(".svg").write_text(_picture(figures))
+    page.write_text(f"{before}{_BEGIN}\n{words}\n{_END}{after}")
+    page.with_suffix(".svg").write_text(drawn)
 
 
 def _picture(figures: Figures) -> str:
@@ -114,13 +119,13 @@ def _contenders(figures: Figures) -> str:
             f"{figures.size_mib / median_s:.0f}", f"{ratio(figures.rounds, name, MD5):.2f}",
             f"{statistics.median(run.cpu_s for run in runs):.2f}",
         ))  # fmt: skip
-    return _table(("", "wall s", "range s", "MiB/s", "of `openssl md5`", "CPU s"), rows)
+    return table(("", "wall s", "range s", "MiB/s", "of `openssl md5`", "CPU s"), rows)
 
 
 def _targets(figures: Figures) -> str:
     """Return the verdicts; those on time are doubted if most runs were disturbed."""
     rounds = figures.rounds
-    table = _table(
+    found = table(
         ("", "target", "read-back off", "met", "read-back on", "met"),
         [
             _at_most("time, of `openssl md5`", 1.05, _first(rounds, OFF), None),
@@ -132,7 +137,7 @@ def _targets(figures: Figures) -> str:
             _less_cpu("CPU, of rauc's", rounds, RAUC),
         ],
     )
-    return f"{table}\n\n{_DOUBT}" if figures.is_doubtful() else table
+    return f"{found}\n\n{_DOUBT}" if figures.is_doubtful() else found
 
 
 def _first(rounds: list[Round], name: str) -> float:
@@ -143,7 +148,7 @@ def _at_most(
     name: str, limit: float, off: float | None, on: float | None, sign: str = "≤"
 ) -> tuple[str, ...]:
     cells = [
-        ("", "") if value is None else (f"{value:.2f}", _verdict(value <= limit))
+        ("", "") if value is None else (f"{value:.2f}", verdict(value <= limit))
         for value in (off, on)
     ]
     return (name, f"{sign} {limit:.2f}", *cells[0], *cells[1])
@@ -151,7 +156,7 @@ def _at_most(
 
 def _at_least(name: str, limit: float, rounds: list[Round], peer: str) -> tuple[str, ...]:
     off, on = ratio(rounds, peer, OFF), ratio(rounds, peer, ON)
-    cells = (f"{off:.2f}", _verdict(off >= limit), f"{on:.2f}", _verdict(on >= limit))
+    cells = (f"{off:.2f}", verdict(off >= limit), f"{on:.2f}", verdict(on >= limit))
     return (name, f"≥ {limit:.1f}", *cells)
 
 
@@ -172,11 +177,11 @@ def _growth(sizes: list[Size]) -> str:
     anon = max(size.memory.anon for size in sizes if size.memory)
     names = ("MiB", f"{ON} s", "CPU s", f"{MD5} s", "RssAnon MiB", "RSS MiB", "PSS MiB")
     return "\n".join([
-        _table(names, rows),
+        table(names, rows),
         "",
         f"Time: {walls}. Processor time: {cpus}.",
         f"Private memory peaked at {anon:.1f} MiB, Python included; target: ≤ {_ANON_LIMIT_MIB};"
-        f" met: {_verdict(anon <= _ANON_LIMIT_MIB)}.",
+        f" met: {verdict(anon <= _ANON_LIMIT_MIB)}.",
     ])  # fmt: skip
 
 
@@ -193,10 +198,10 @@ def _memory(size: Size) -> Iterable[str]:
 def _spared(spared: list[Spared]) -> str:
     rows = [
         (each.name, f"{each.written:.3f}", f"≤ {_SPARED_LIMIT}",
-         _verdict(each.written <= _SPARED_LIMIT), each.how)
+         verdict(each.written <= _SPARED_LIMIT), each.how)
         for each in spared
     ]  # fmt: skip
-    return _table(("256 MiB", "written, of the image", "target", "met", "counted"), rows)
+    return table(("256 MiB", "written, of the image", "target", "met", "counted"), rows)
 
 
 def _slow(cases: list[Slow]) -> str:
@@ -204,23 +209,25 @@ def _slow(cases: list[Slow]) -> str:
         (
             case.name, f"{case.alone_s:.2f}", f"{case.wall_s:.2f}",
             f"{case.wall_s / case.alone_s:.2f}", f"≤ {_SLOW_LIMIT:.2f}",
-            _verdict(case.wall_s <= case.alone_s * _SLOW_LIMIT),
+            verdict(case.wall_s <= case.alone_s * _SLOW_LIMIT),
         )
         for case in cases
     ]  # fmt: skip
-    table = _table(("256 MiB", "slowest stage alone s", "whole s", "ratio", "target", "met"), rows)
-    return f"{table}\n{missing}" if (missing := unthrottled_cases()) else table
+    found = table(("256 MiB", "slowest stage alone s", "whole s", "ratio", "target", "met"), rows)
+    return f"{found}\n{missing}" if (missing := unthrottled_cases()) else found
 
 
 def _median(rounds: list[Round], name: str) -> float:
     return statistics.median(taken[name].wall_s for taken in rounds)
 
 
-def _verdict(is_met: bool) -> str:
+def verdict(is_met: bool) -> str:
+    """Return whether a target is met, for a table."""
     return "yes" if is_met else "**no**"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown, numbers to the right."""
     align = ["---", *("--:" for _ in head[1:])]
     lines = [[_cell(cell) for cell in row] for row in (head, *rows)]
     lines.insert(1, align)

@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from sim.http_server import HttpServer
-from workshop import MIB, Workshop, environment, head, loop_device, md5, run, words
+from workshop import MIB, Workshop, environment, head, loop_device, md5, run, wait_until, words
 
 pytestmark = pytest.mark.root
 
@@ -370,13 +370,6 @@ def stuck_terminal() -> Iterator[tuple[int, int]]:
     finally:
         os.close(leader)
         os.close(follower)
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 20
-    while not is_so():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
 
 
 def test_a_killed_write_leaves_a_boot_partition_writable(

@@ -258,6 +258,14 @@ def run(command: Sequence[str | bytes], **options: Any) -> "subprocess.Completed
     )
 
 
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Wait until *is_so*."""
+    deadline_s = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+
+
 def run_on_terminal(command: Sequence[str]) -> tuple[int, str, str]:
     """Run *command* with a terminal as its stderr; return exit code, stdout, and the terminal's."""
     leader, follower = pty.openpty()

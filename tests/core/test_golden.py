@@ -73,7 +73,7 @@ def test_every_file_is_held_against_something() -> None:
 
 @pytest.mark.parametrize("name", [name for name in UP if not name.startswith("report")])
 def test_all_inner_values_of_progress_are_strings(name: str) -> None:
-    """Also the numbers; percent stands with downloading alone, and version is the target's."""
+    """In the files too, also the numbers; percent with downloading alone, version the target's."""
     report = json.loads((GOLDEN / "up" / f"{name}.json").read_bytes())["report"]
     progress = report["progress"]
     assert {type(value) for value in progress.values()} == {str}

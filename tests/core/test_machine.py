@@ -122,6 +122,8 @@ def test_activation_stores_before_it_reboots() -> None:
 
 
 OTHER = Offer(replace(FIRMWARE, md5="1" * 32), "https://example.invalid/g")
+LARGER = Offer(replace(FIRMWARE, size_bytes=FIRMWARE.size_bytes + 1), "https://example.invalid/g")
+LATER = Offer(replace(FIRMWARE, version="0.3"), "https://example.invalid/g")
 
 
 @pytest.mark.parametrize(
@@ -135,6 +137,8 @@ OTHER = Offer(replace(FIRMWARE, md5="1" * 32), "https://example.invalid/g")
         (OFFER, State.ACTIVATED, "0.1", Answer.ADOPT),
         (OTHER, State.INSTALLING, "0.1", Answer.SUPERSEDE),
         (OTHER, State.INSTALLED, "0.1", Answer.SUPERSEDE),
+        (LARGER, State.INSTALLING, "0.1", Answer.SUPERSEDE),
+        (LATER, State.INSTALLING, "0.1", Answer.SUPERSEDE),
         (OTHER, State.ACTIVATED, "0.1", Answer.WAIT),
         (OTHER, State.TRIAL, "0.2", Answer.WAIT),
         (OTHER, State.ROLLING_BACK, "0.2", Answer.WAIT),

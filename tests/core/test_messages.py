@@ -215,7 +215,7 @@ _offers = st.builds(
         st.integers(1, (1 << 63) - 1),
     ),
     st.from_regex(r"https?://[!-~]{1,200}", fullmatch=True),
-    st.none() | _words | st.integers(1 - (1 << 63), (1 << 63) - 1),
+    st.none() | _words | st.just(0) | st.integers(1 - (1 << 63), (1 << 63) - 1),
     st.none() | _words,
 )
 

@@ -201,6 +201,7 @@ _volumes = st.lists(
         on=st.integers(0, 3),
     ),
     max_size=6,
+    unique_by=lambda each: each.number,  # as the kernel has it
 )
 _table = st.tuples(
     st.sampled_from([BY_VOLUME[0], BY_NAME[0]]), st.sampled_from([BY_VOLUME[1], BY_NAME[1]])

@@ -96,7 +96,9 @@ def given_up(server: NameServer, raw: RawBroker) -> dict[str, Any]:
         server.addresses, asked = ["127.0.0.1"], server.queries
         while not raw_is_called(raw):
             it.step()
-        return {"reasons": reasons, "threads": threads, "asked": server.queries - asked}
+        losses = sum(isinstance(event, Disconnected) for event in it.seen)
+        asked = server.queries - asked
+        return {"reasons": reasons, "threads": threads, "asked": asked, "losses": losses}
 
 
 def wait_for_lookups() -> None:

@@ -27,16 +27,17 @@ def journal(folder: str) -> Iterator[SqliteJournal]:
 
 def test_a_burning_is_owed_once_and_between_its_neighbours(journal: SqliteJournal) -> None:
     """After what ended before it, before its own session's end; never again once delivered."""
-    journal.save(replace(GOOD, id="a"), "good", report=b"a is done")
+    for name in ("z", "a"):
+        journal.save(replace(GOOD, id=name), "good", report=f"{name} is done".encode())
     for _ in range(2):
         journal.owe("b", b"b is burning")
     journal.owe("b", b"b is burning, says somebody else")
     journal.save(replace(GOOD, id="b"), "good", report=b"b is done")
     journal.owe("c", b"c is burning")
     owed = journal.owed()
-    wanted = [b"a is done", b"b is burning", b"b is done", b"c is burning"]
+    wanted = [b"z is done", b"a is done", b"b is burning", b"b is done", b"c is burning"]
     assert [row.payload for row in owed] == wanted
-    assert [row.is_terminal for row in owed] == [True, False, True, False]
+    assert [row.is_terminal for row in owed] == [True, True, False, True, False]
     for row in owed:
         wanted.remove(row.payload)
         journal.settle(row)

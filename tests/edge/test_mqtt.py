@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The MQTT link against mosquitto, and against a broker that is gone, silent, or reads nothing."""
 
+import gc
 import itertools
 import random
 import threading
@@ -30,9 +31,10 @@ from sim.broker import (
 
 from updater.core.cloudconfig import CloudConfig
 from updater.core.link import Acknowledged, Connected, Disconnected, Received
-from updater.edge import mqtt
+from updater.edge import mqtt, mqttclient
 from updater.edge.mqtt import MqttLink
 from updater.edge.secret import CredentialSource
+from updater.edge.stream import Stream
 
 
 @contextmanager
@@ -203,6 +205,22 @@ def test_nothing_of_an_old_connection_is_sent_again(raw: RawBroker) -> None:
         assert not link.step()
 
 
+def test_a_lost_connection_leaves_nothing_behind(raw: RawBroker) -> None:
+    """A device that has to reconnect for years needs no more memory for it."""
+
+    def clients() -> int:
+        gc.collect()
+        return sum(type(each) in {mqttclient.Client, Stream} for each in gc.get_objects())
+
+    before = clients()
+    with driver(raw.port) as link:
+        for _ in range(5):
+            handshake(raw, link)
+            raw.hang_up()
+            link.until(Disconnected)
+        assert clients() == before
+
+
 def test_a_loss_while_publishing_is_told_in_the_next_turn(raw: RawBroker) -> None:
     """Whoever publishes twice into a link that breaks between is not punished for it."""
     with driver(raw.port) as link:
@@ -247,6 +265,11 @@ def test_a_broker_that_reads_nothing_blocks_nobody(raw: RawBroker) -> None:
 # --- keep-alive ----------------------------------------------------------------------------------
 
 
+def puback(token: int) -> bytes:
+    """Return the PUBACK of what was published as *token*."""
+    return b"\x40\x02" + token.to_bytes(2, "big")
+
+
 @pytest.fixture
 def alive(raw: RawBroker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
     """A link of 120 s keep-alive, whose paho lives by the test's clock too."""
@@ -280,6 +303,16 @@ def test_what_the_broker_says_postpones_no_ping(raw: RawBroker, alive: Driver, q
     assert raw.hear() == (PINGREQ, b"")
 
 
+def test_what_we_say_postpones_no_ping(raw: RawBroker, alive: Driver) -> None:
+    """A broker that has gone without a word takes what is sent for a long time: it is asked."""
+    alive.clock.now_s += 100
+    alive.link.publish(b"progress", 0)
+    assert raw.hear()[0] == PUBLISH
+    alive.due()
+    assert alive.clock.now_s == pytest.approx(1120, abs=1)
+    assert raw.hear() == (PINGREQ, b"")
+
+
 def test_a_silent_broker_is_noticed(raw: RawBroker, alive: Driver) -> None:
     """No answer to a ping within half a keep-alive ends the connection, as the broker would."""
     assert not alive.due()
@@ -304,3 +337,28 @@ def test_only_an_answer_shows_that_a_ping_has_arrived(
             alive.link.publish(b"progress", 0)
     assert alive.due() == [Disconnected("the broker is silent")]
     assert alive.clock.now_s == pytest.approx(1180, abs=1)
+
+
+def test_a_report_that_is_never_acknowledged_ends_the_connection(
+    raw: RawBroker, alive: Driver
+) -> None:
+    """A broker that has lost a report and keeps the connection is given the next one after 60 s."""
+    for payload in (b"lost", b"taken"):
+        alive.link.publish(payload, 1)
+        assert raw.hear()[0] == PUBLISH | 1 << 1  # QoS 1, nothing retained
+        alive.clock.now_s += 20
+    raw.say(puback(3))
+    assert alive.step() == [Acknowledged(3)]
+    assert alive.due() == [Disconnected("no answer from the broker within 60 s")]
+    assert alive.clock.now_s == 1060
+
+
+def test_a_report_that_is_acknowledged_is_waited_for_no_more(raw: RawBroker, alive: Driver) -> None:
+    """Nothing is due before the ping, and the same PUBACK once more is none."""
+    token = alive.link.publish(b"taken", 1)
+    raw.hear()
+    raw.say(puback(token) * 2)
+    assert alive.take(Acknowledged, 1) == [Acknowledged(token)]
+    assert not alive.due()
+    assert alive.clock.now_s == pytest.approx(1120, abs=1)
+    assert alive.take(Acknowledged, 1) == [Acknowledged(token)]

@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: MIT
 """The MQTT link where the other side refuses, is somebody else, or sends what it must not."""
 
+import os
+import resource
+import select
+import signal
 import socket
 import ssl
+import subprocess
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -51,6 +58,25 @@ def test_each_refusal_has_its_sentence(raw: RawBroker, code: int, words: str) ->
         assert words in link.until(Disconnected).reason
 
 
+def test_a_login_that_the_clock_may_have_spoilt_is_tried_again_once_it_is_set(
+    raw: RawBroker,
+) -> None:
+    """A user name that has expired, or is not valid yet, waits for no long pause then."""
+    with driver(raw.port) as link:
+        link.link._time_s = lambda: 12.0 + link.clock.now_s - 1000  # it was never set
+        for _ in range(5):  # the pauses have grown to 80 s and more
+            while link.link.fileno() is None:
+                assert not link.step()
+            raw.accept()
+            raw.say(b"\x20\x02\x00\x04")
+            assert "clock, which says 1970-01-01" in link.until(Disconnected).reason
+        lost_s = link.clock.now_s
+        link.link._time_s = lambda: 2e9 + link.clock.now_s
+        while link.link.fileno() is None:
+            assert not link.step()
+        assert link.clock.now_s <= lost_s + 10
+
+
 def test_a_secret_that_cannot_be_read_is_a_reason(raw: RawBroker) -> None:
     """Without credentials nothing is sent, and the next attempt reads them anew."""
 
@@ -62,6 +88,22 @@ def test_a_secret_that_cannot_be_read_is_a_reason(raw: RawBroker) -> None:
     events = list(link.pump(readable=False, writable=False))
     assert events == [Disconnected("cannot read the secret in '/nowhere'")]
     assert 1005.0 <= link.next_deadline_s() <= 1010.0
+
+
+def test_without_a_descriptor_there_is_a_reason() -> None:
+    """A machine that has no descriptor left is told so: for a name, and for an address."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for host in ("localhost", "127.0.0.1"):
+        with driver(free_port(), host=host) as link:
+            lowest = os.dup(0)
+            os.close(lowest)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+            try:
+                (event,) = link.step(0)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            assert isinstance(event, Disconnected)
+            assert "Too many open files" in event.reason
 
 
 def test_without_a_thread_there_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +176,79 @@ def test_a_flood_does_not_hold_the_agent(authority: Path) -> None:
     assert longest_s < 1
 
 
+def test_a_length_that_is_only_announced_costs_no_memory(raw: RawBroker) -> None:
+    """A small device has no 256 MiB to set aside for a packet that will never come."""
+    with driver(raw.port) as link:
+        handshake(raw, link)
+        raw.say(b"\x30\xff\xff\xff\x7fthe first bytes")
+        tracemalloc.start()
+        try:
+            link.until(Disconnected)
+            assert tracemalloc.get_traced_memory()[1] < 1 << 20
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("payload", "qos"), [(bytes(20_000), 0), (b"never acknowledged", 1)])
+def test_what_a_broker_does_not_take_is_no_growing_heap(
+    raw: RawBroker, payload: bytes, qos: int
+) -> None:
+    """Whoever makes us speak and takes nothing loses the connection, before we lose the memory."""
+    with driver(raw.port) as link:
+        handshake(raw, link)
+        for _ in range(1000):
+            link.link.publish(payload, qos)
+        raw.say(publish(UPDATE.encode(), b"{}"))
+        assert "does not take what is sent" in link.until(Disconnected).reason
+
+
+def test_a_second_handshake_is_no_busy_loop(authority: Path) -> None:
+    """A broker that begins TLS anew in one connection, and stalls, costs no turn of the loop."""
+    port = free_port()
+    command = ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-tls1_2"]
+    command += ["-cert", str(authority / "broker.pem"), "-key", str(authority / "broker.key")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        os.set_blocking(server.stdout.fileno(), False)
+        try:
+            ca_file = str(authority / "ca.pem")
+            with driver(port, allow_plaintext=False, ca_file=ca_file) as link:
+                say = partial(os.write, server.stdin.fileno())
+                while b"MQTT" not in (server.stdout.read() or b""):  # shows what it hears
+                    link.step(0.1)
+                say(CONNACK)
+                link.step()
+                link.step()
+                say(suback(b"\0\1"))
+                link.until(Connected)
+                say(b"R\n")
+                select.select([link.link.fileno()], [], [], 5)  # it asks
+                server.send_signal(signal.SIGSTOP)
+                link.step()
+                link.link.publish(b"said meanwhile", 1)
+                began_s, turns = time.monotonic(), 0
+                while time.monotonic() < began_s + 0.5:
+                    link.step(0.5)
+                    turns += 1
+        finally:
+            server.kill()
+    assert turns < 20
+
+
 # --- what no broker should send ------------------------------------------------------------------
+
+
+def test_a_subscription_that_is_granted_twice_is_one(raw: RawBroker) -> None:
+    """CONNACK and SUBACK that come again change nothing: what is owed is not said again."""
+    with driver(raw.port) as link:
+        handshake(raw, link)
+        raw.say(CONNACK)
+        link.step()
+        link.step()
+        raw.say(suback(raw.hear()[1]) + publish(UPDATE.encode(), b"{}"))
+        link.until(Received)
+        assert [type(event) for event in link.seen] == [Connected, Received]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +276,8 @@ def test_garbage_ends_the_connection_and_nothing_else(raw: RawBroker, garbage: b
     with driver(raw.port) as link:
         handshake(raw, link)
         raw.say(garbage)
-        assert link.until(Disconnected).reason
+        reason = link.until(Disconnected).reason
+        assert "no MQTT 3.1.1: check cloud.port" in reason or "the broker sends too much" in reason
         assert not link.link.is_connected()
         handshake(raw, link)
 

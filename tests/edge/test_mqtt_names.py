@@ -66,6 +66,7 @@ def test_a_lookup_has_a_limit_and_one_thread(found: dict[str, Any]) -> None:
         assert "the name is not looked up within 60 s: check the device's network and" in reason
     assert given_up["threads"] == 1
     assert given_up["asked"] >= 1
+    assert given_up["losses"] == 2  # an answer that came too late is none
 
 
 def test_a_lookup_that_hangs_keeps_no_process_from_ending(found: dict[str, Any]) -> None:

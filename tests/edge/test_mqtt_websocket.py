@@ -4,8 +4,10 @@
 import base64
 import hashlib
 import re
+import socket
+import tracemalloc
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from typing import Any
 
@@ -20,6 +22,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from sim.broker import CONNACK, CONNECT, SUBSCRIBE, RawBroker, broker, free_port, publish, suback
 
 from updater.core.link import Acknowledged, Connected, Disconnected, Received
+from updater.edge.websocketstream import WebSocketStream
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 sha1 = partial(hashlib.new, "sha1", usedforsecurity=False)
@@ -262,6 +265,23 @@ def test_a_ping_is_answered_in_a_masked_frame(raw: WebSocketBroker) -> None:
         link.link.close()
         assert raw.hear() == (0xE0, b"")
         assert raw.control() == (0x8, b"")
+
+
+def test_pings_of_a_server_that_reads_nothing_fill_no_memory() -> None:
+    """Answers that it does not take are left out: only the latest ping wants one."""
+    ours, theirs = socket.socketpair()
+    with closing(theirs), closing(WebSocketStream(ours, b"")) as stream:
+        stream.setblocking(False)
+        tracemalloc.start()
+        try:
+            for _ in range(2000):
+                theirs.sendall(frame(0x9, bytes(125)) * 8)
+                with suppress(BlockingIOError):
+                    stream.recv(1)
+            assert stream.wants_write
+            assert tracemalloc.get_traced_memory()[1] < 64 * 1024
+        finally:
+            tracemalloc.stop()
 
 
 def test_a_server_that_reads_nothing_loses_nothing(raw: WebSocketBroker) -> None:

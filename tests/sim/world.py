@@ -54,6 +54,7 @@ from updater.core.commands import Outcome
 from updater.core.config import Config
 from updater.core.errors import JournalError, TransportError
 from updater.core.journal import Journal
+from updater.core.link import Link
 from updater.core.model import Offer, Session, Slots, State
 from updater.device import Device
 from updater.lostjournal import LostJournal
@@ -68,11 +69,15 @@ class World:
     commands: MemoryCommands  # likewise
 
     def __init__(
-        self, config: Config = CONFIG, spare: Image | None = None, image: Image = OLD
+        self,
+        config: Config = CONFIG,
+        spare: Image | None = None,
+        image: Image = OLD,
+        clock: Clock | None = None,
     ) -> None:
         """Put *image* into slot A, which boots, and *spare* into B, or nothing."""
         self.config = config
-        self.clock = Clock()
+        self.clock = clock or Clock()
         self.instants = Instants()
         self.environment = MemoryEnvironment(self.instants, FACTORY)
         self.journal = MemoryJournal(self.instants)
@@ -278,9 +283,12 @@ class World:
 
     def _start_agent(self) -> None:
         """Start the program anew over what is durable."""
-        link = MemoryLink(self.clock, self.instants, self.cloud) if self.has_link else None
-        self._agent = Agent(self._device(), link)
+        self._agent = Agent(self._device(), self._link())
         self._agent.start()
+
+    def _link(self) -> Link | None:
+        """Return the link of one process."""
+        return MemoryLink(self.clock, self.instants, self.cloud) if self.has_link else None
 
     def _device(self) -> Device:
         target = self.finder.slots.target

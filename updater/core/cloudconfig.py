@@ -18,6 +18,12 @@ _PORTS = {
 }
 
 
+_LEVEL = (  # of a topic: a wildcard would hear others, or say nothing
+    r"[^\x00-\x20\x7f-\xa0/+#]{1,64}",
+    "be 1 to 64 characters, and no blank, '/', '+' or '#' among them",
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudConfig:
     """``[cloud]``: which broker, and who we are there."""
@@ -43,8 +49,8 @@ class CloudConfig:
         "path of the broker's websocket", "/mqtt",
         form=(r"/[!-~]*", "begin with a slash and be printable ASCII without spaces"),
     )  # fmt: skip
-    product_id: str = _row("product id, from the cloud's console")
-    device_name: str = _row("device name within the product")
+    product_id: str = _row("product id, from the cloud's console", form=_LEVEL)
+    device_name: str = _row("device name within the product", form=_LEVEL)
     auth: str = _row(
         "how to log in: `tencent` signs with the device secret, `certificate` shows a device "
         "certificate and `psk` keys TLS with the device secret (Python 3.13), both with the "

@@ -27,12 +27,15 @@ class Lookup:
         """Begin.
 
         Raises:
-            LinkError: There is no thread to be had.
+            LinkError: There is no thread to be had, or no descriptor.
         """
         self.is_done = False
         self._addresses: list[Address] = []
         self._error: LinkError | None = None
-        self._reader, writer = os.pipe2(os.O_CLOEXEC)
+        try:
+            self._reader, writer = os.pipe2(os.O_CLOEXEC)
+        except OSError as error:
+            raise LinkError(f"the name cannot be looked up: {error.strerror}") from error
         thread = threading.Thread(target=self._run, args=(host, port, writer), daemon=True)
         try:
             thread.start()

@@ -24,17 +24,21 @@ from updater.edge import tls
 from updater.edge.stream import Stream
 
 _HANDSHAKE_TIMEOUT_S = 20.0  # CONNACK and SUBACK
+_PUBACK_TIMEOUT_S = 60.0  # MQTT repeats what was lost in a new connection only
 _FIRST_REFUSAL = 128  # of a SUBACK
 _MAX_PACKET_BYTES = 1 << 16
 _PACKETS_AT_ONCE = 32
+# As paho names them: of QoS 2, not released; not read by the broker; not acknowledged by it.
+_MAX_HELD = {"_in_messages": 0, "_out_packet": 256, "_out_messages": 256}
 NO_TOKEN = 0  # paho counts from 1
 _GARBAGE = (ValueError, LookupError, struct.error)  # what paho's parser, or its topic, may raise
 
 _CONNACK_CODES = {132: 1, 133: 2, 136: 3, 134: 4, 135: 5}  # by paho's reasons, which are MQTT 5's
 _BAD_LOGIN = 4
+_NO_MQTT = "what the broker sends is no MQTT 3.1.1: check cloud.port and cloud.transport"
 _SILENT = "the broker is silent"
 _LOSSES = {
-    130: "what the broker sends is no MQTT 3.1.1: check cloud.port and cloud.transport",
+    130: _NO_MQTT,
     141: _SILENT,
 }
 
@@ -99,10 +103,10 @@ class Client:
         self._monotonic_s = monotonic_s
         self._clock = clock
         self._is_greeted = False
-        self._acknowledgeable: set[int] = set()
+        self._unacknowledged: dict[int, float] = {}  # by token: until when that is no loss
         self._sent_s = self._heard_s = monotonic_s()
         self._handshake_due_s = self._sent_s + _HANDSHAKE_TIMEOUT_S
-        self._answer_due_s = math.inf  # to a ping
+        self._pong_due_s = math.inf
         self._paho = mqtt = _Paho(stream, credentials.client_id)
         if credentials.username is not None:
             mqtt.username_pw_set(credentials.username, credentials.password)
@@ -127,7 +131,7 @@ class Client:
             return self._monotonic_s()
         if not self.is_connected:
             return self._handshake_due_s
-        return min(self._ping_s() + 0.1, self._answer_due_s)
+        return min(self._ping_s() + 0.1, self._pong_due_s, self._answer_due_s())
 
     def serve(self, *, readable: bool, writable: bool) -> None:
         """Read, write and ping as is due now."""
@@ -135,12 +139,14 @@ class Client:
             result = self._exchange(readable=readable, writable=writable)
         except _GARBAGE:
             result = MQTTErrorCode.MQTT_ERR_PROTOCOL
+            self._finish(_NO_MQTT)
         if result != MQTTErrorCode.MQTT_ERR_SUCCESS:
             self._finish(f"connection lost: {paho.error_string(result)}")
-        elif self._monotonic_s() >= self._answer_due_s:
+        elif self._monotonic_s() >= self._pong_due_s:
             self._finish(_SILENT)
-        elif not self.is_connected and self._monotonic_s() >= self._handshake_due_s:
-            self._finish(f"no answer from the broker within {_HANDSHAKE_TIMEOUT_S:g} s")
+        elif self._monotonic_s() >= self._answer_due_s():
+            limit_s = _PUBACK_TIMEOUT_S if self.is_connected else _HANDSHAKE_TIMEOUT_S
+            self._finish(f"no answer from the broker within {limit_s:g} s")
 
     def publish(self, payload: bytes, qos: int) -> int:
         """Queue *payload* on the report topic and return its token."""
@@ -149,7 +155,7 @@ class Client:
         message = self._paho.publish(self._topics.report, payload, qos)
         self._sent_s = self._monotonic_s()
         if qos:
-            self._acknowledgeable.add(message.mid)
+            self._unacknowledged[message.mid] = self._sent_s + _PUBACK_TIMEOUT_S
         return message.mid
 
     def close(self) -> None:
@@ -187,7 +193,7 @@ class Client:
             if is_over or not self._stream.pending():
                 break
         if result == MQTTErrorCode.MQTT_ERR_SUCCESS and _is_excessive(self._paho):
-            return MQTTErrorCode.MQTT_ERR_PAYLOAD_SIZE
+            self._finish("the broker sends too much, or does not take what is sent")
         return result
 
     def _ping_s(self) -> float:
@@ -200,9 +206,15 @@ class Client:
         The broker itself gives up after one and a half without a word; paho would wait for two.
         """
         if not getattr(self._paho, "_ping_t", 0.0):
-            self._answer_due_s = math.inf
-        elif self._answer_due_s == math.inf:
-            self._answer_due_s = self._monotonic_s() + self._settings.keep_alive_s / 2
+            self._pong_due_s = math.inf
+        elif self._pong_due_s == math.inf:
+            self._pong_due_s = self._monotonic_s() + self._settings.keep_alive_s / 2
+
+    def _answer_due_s(self) -> float:
+        """Return when the broker must have answered CONNECT and SUBSCRIBE, or what was said."""
+        if not self.is_connected:
+            return self._handshake_due_s
+        return min(self._unacknowledged.values(), default=math.inf)
 
     def _finish(self, reason: str, **more: bool) -> None:
         """Note the end; the first reason is the true one."""
@@ -228,7 +240,7 @@ class Client:
     ) -> None:
         if any(reason.value >= _FIRST_REFUSAL for reason in reasons):
             self._finish(refusals.subscription(self._topics.update))
-        elif self.end is None:
+        elif self.end is None and not self.is_connected:  # it may come twice
             self.is_connected = True
             self.events.append(Connected())
 
@@ -241,8 +253,7 @@ class Client:
     def _on_publish(
         self, _client: object, _data: object, mid: int, _reason: object, _properties: object
     ) -> None:
-        if mid in self._acknowledgeable:
-            self._acknowledgeable.discard(mid)
+        if self._unacknowledged.pop(mid, None) is not None:
             self.events.append(Acknowledged(mid))
 
     def _on_disconnect(
@@ -262,7 +273,7 @@ class Client:
 
 
 def _is_excessive(client: paho.Client) -> bool:
-    """Tell whether the broker fills the memory: paho takes 256 MiB, and QoS 2 without an end."""
+    """Tell whether the broker fills the memory: paho itself sets no such limit."""
     arriving: Any = getattr(client, "_in_packet", {})
-    kept: Any = getattr(client, "_in_messages", ())
-    return arriving.get("remaining_length", 0) > _MAX_PACKET_BYTES or len(kept) > 0
+    is_too_long = arriving.get("remaining_length", 0) > _MAX_PACKET_BYTES
+    return is_too_long or any(len(getattr(client, q, ())) > most for q, most in _MAX_HELD.items())

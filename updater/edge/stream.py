@@ -12,6 +12,8 @@ import ssl
 from updater.core.errors import LinkError
 from updater.edge.tls import WAITING
 
+MAX_READ_BYTES = 4096  # at once, whatever length a broker has announced: it would be set aside
+
 
 class Stream:
     """A connected socket.
@@ -28,13 +30,13 @@ class Stream:
         self._sock = sock
 
     def recv(self, size: int) -> bytes:
-        """Return up to *size* bytes, none at the end.
+        """Return up to *size* bytes, or ``MAX_READ_BYTES``, none at the end.
 
         Raises:
             OSError: There is nothing now, or it is over.
         """
         try:
-            return self._sock.recv(size)
+            return self._sock.recv(min(size, MAX_READ_BYTES))
         except OSError as error:
             self._note(error)
             raise

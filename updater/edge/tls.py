@@ -30,10 +30,13 @@ def context(settings: CloudConfig, credentials: Credentials) -> ssl.SSLContext:
         ConfigError: A file cannot be read or is none, or this Python has no TLS-PSK.
     """
     if credentials.psk is not None:
-        return _psk(credentials.client_id, credentials.psk)
-    made = verifying(settings.ca_file)
+        made = _psk(credentials.client_id, credentials.psk)
+    else:
+        made = verifying(settings.ca_file)
     if settings.client_cert_file:
         _show_certificate(made, settings.client_cert_file, settings.client_key_file)
+    # While a second handshake stalls, what is to be sent would wait for something to read.
+    made.options |= ssl.OP_NO_RENEGOTIATION
     return made
 
 

@@ -7,10 +7,8 @@ from contextlib import suppress
 
 from updater.core.errors import LinkError
 from updater.core.websocket import BINARY, CLOSE, PONG, Decoder, frame
-from updater.edge.stream import Stream
+from updater.edge.stream import MAX_READ_BYTES, Stream
 from updater.edge.tls import WAITING
-
-_READ_BYTES = 4096
 
 
 class WebSocketStream(Stream):
@@ -30,7 +28,7 @@ class WebSocketStream(Stream):
     def recv(self, size: int) -> bytes:
         """As in ``Stream``; answers a ping on the way."""
         if not self._payload and not self._decoder.is_closed:
-            raw = super().recv(_READ_BYTES)
+            raw = super().recv(MAX_READ_BYTES)
             if not raw:
                 return b""
             self._feed(raw)
