@@ -34,9 +34,11 @@ OUTSIDE = {
     "pipeline": "native/: libcurl, libcrypto, slot",
     "envstore": "U-Boot's environment",
     "envmedia": "block, file, MTD",
-    "journal": "SQLite on the data partition",
+    "journal": "what survives a power cut",
+    "database": "SQLite on the data partition",
     "udev": "partitions, sysfs",
     "health": "health commands",
+    "commands": "commands of an administrator",
     "control": "local callers",
     "lock": "one writer at a time",
     "secret": "the device's secret",
@@ -45,6 +47,7 @@ OUTSIDE = {
     "aes": "libcrypto, for its reply",
     "system": "clock, reboot, version file",
     "medium": "what stands at a path, who uses it",
+    "authorities": "the system's CAs",
     "bootpartition": "write protection of eMMC boot",
 }
 

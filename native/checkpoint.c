@@ -80,6 +80,8 @@ void upd_record_build(const struct upd_record *record, unsigned char *ret)
 	at = put_bytes(at, record->prefix_md5, sizeof(record->prefix_md5));
 	at = put_bytes(at, record->head_md5, sizeof(record->head_md5));
 	put_bytes(at, record->validator, strnlen(record->validator, UPD_VALIDATOR_SIZE - 1));
+	at += UPD_VALIDATOR_SIZE;
+	put_bytes(at, record->id.version, sizeof(record->id.version));
 	md5_of(ret, UPD_RECORD_SIZE - CHECK_SIZE, ret + UPD_RECORD_SIZE - CHECK_SIZE);
 }
 
@@ -112,7 +114,8 @@ int upd_record_parse(const unsigned char *buf, struct upd_record *ret)
 	at = get(at, &ret->offset);
 	at = get_bytes(at, ret->prefix_md5, sizeof(ret->prefix_md5));
 	at = get_bytes(at, ret->head_md5, sizeof(ret->head_md5));
-	get_bytes(at, ret->validator, UPD_VALIDATOR_SIZE);
+	at = get_bytes(at, ret->validator, UPD_VALIDATOR_SIZE);
+	get_bytes(at, ret->id.version, sizeof(ret->id.version));
 	return is_sane(ret) ? 0 : -1;
 }
 
@@ -138,7 +141,8 @@ static int write_at(const struct upd_checkpoint *checkpoint, const unsigned char
 static int is_same(const struct upd_image_id *a, const struct upd_image_id *b)
 {
 	return a->medium == b->medium && a->size == b->size && a->head_size == b->head_size &&
-	       memcmp(a->md5, b->md5, sizeof(a->md5)) == 0;
+	       memcmp(a->md5, b->md5, sizeof(a->md5)) == 0 &&
+	       memcmp(a->version, b->version, sizeof(a->version)) == 0;
 }
 
 static int load_record(const struct upd_checkpoint *checkpoint, unsigned number,

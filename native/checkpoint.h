@@ -18,6 +18,7 @@
 
 #define UPD_RECORD_SIZE 512U /* of the file: one sector */
 #define UPD_RECORD_MD5_SIZE 16U
+#define UPD_RECORD_VERSION_SIZE 32U
 
 /* Which image on which medium. */
 struct upd_image_id {
@@ -26,6 +27,7 @@ struct upd_image_id {
 	uint64_t size;
 	uint64_t head_size;
 	unsigned char md5[UPD_RECORD_MD5_SIZE]; /* announced */
+	char version[UPD_RECORD_VERSION_SIZE];	/* the same; zeros behind it */
 };
 
 struct upd_record {

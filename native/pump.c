@@ -129,6 +129,7 @@ static int check_options(const struct upd_options *options, struct upd_error *re
 	    options->image_size > INT64_MAX || options->stall_timeout_ms == 0 ||
 	    options->attempts == 0 || options->nice < 0 || options->nice > 19 ||
 	    options->io_priority < -1 || options->io_priority > IO_PRIORITY_IDLE ||
+	    (options->version && strlen(options->version) > UPD_RECORD_VERSION_SIZE) ||
 	    is_hex_wrong(options->md5, 32) || is_hex_wrong(sha256, 64))
 		return upd_fail(reterr, UPD_OPTIONS, "options make no sense");
 	return 0;
@@ -193,6 +194,8 @@ static void open_checkpoint(struct upd_pump *pump, const struct upd_options *opt
 
 		id.md5[i] = (unsigned char)strtoul(digits, NULL, 16);
 	}
+	if (options->version)
+		memcpy(id.version, options->version, strlen(options->version));
 	upd_checkpoint_open(options->checkpoint, &id, &pump->checkpoint, &ignored);
 }
 

@@ -111,6 +111,8 @@ struct upd_options {
 	uint64_t image_size;	/* exact size of the image if that is known and differs, or 0 */
 	uint64_t image_limit;	/* largest image that is accepted, or 0: what the medium holds */
 	const char *md5;	/* 32 lower-case hexadecimal digits, or NULL if only asked for */
+	const char *version;	/* what the firmware is called, at most 32 bytes, or NULL: another
+				 * version is another firmware, though its bytes are the same */
 	const char *sha256;	/* 64 of them, "" if only asked for, NULL if not even that */
 
 	/* How. */

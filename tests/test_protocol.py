@@ -119,6 +119,7 @@ ROWS: dict[str, list[str]] = {
         "core/test_golden.py::test_what_we_say_is_what_the_file_says",
     ],
     "downloading: 0 and 100 always, between them once a second and on change": [
+        "agent/test_installation.py::test_what_comes_in_no_time_is_told_from_0_to_100",
         "agent/test_cloud.py::test_progress_is_said_once_a_second_at_most",
         "agent/test_cloud.py::test_progress_is_said_on_change_only",
         "agent/test_cloud.py::test_a_download_of_an_instant_says_0_and_100",
@@ -137,6 +138,10 @@ ROWS: dict[str, list[str]] = {
         "agent/test_outbox.py::test_a_burning_is_said_until_its_puback",
         "agent/test_cloud.py::test_an_unacknowledged_report_survives_reboots",
         "edge/test_journal_rows.py::test_a_burning_is_owed_once_and_between_its_neighbours",
+    ],
+    "a refusal is owed too, once for each task": [
+        "agent/test_outbox.py::test_a_refusal_is_said_until_its_puback",
+        "agent/test_outbox.py::test_an_offer_is_refused_once_at_a_time",
     ],
     "they keep their order": [
         "agent/test_outbox.py::test_the_end_of_a_session_waits_for_its_burning",
@@ -174,6 +179,7 @@ ROWS: dict[str, list[str]] = {
     ],
     # --- offers ----------------------------------------------------------------------------------
     "the identity is version, md5sum and file_size; md5sum in any case": [
+        "agent/test_installation.py::test_only_the_same_version_goes_on",
         "agent/test_reception.py::test_a_version_is_no_identity",
         "core/test_machine.py::test_offers_are_answered_by_what_is_going_on",
         "core/test_messages.py::test_an_offer_is_read",
@@ -191,6 +197,10 @@ ROWS: dict[str, list[str]] = {
     "the running version is answered and not installed": [
         "agent/test_reception.py::test_the_running_version_is_answered_by_a_version_report",
         "core/test_machine.py::test_offers_are_answered_by_what_is_going_on",
+    ],
+    "no message cancels: who does it here stops, and fails with -5 and the reason": [
+        "agent/test_cancelling.py::test_it_ends_whatever_goes_on",
+        "cli/test_cancel_on_loop.py::test_it_ends_a_download",
     ],
     "a foreign fw_type is refused": [
         "agent/test_reception.py::test_a_foreign_kind_of_firmware_is_refused",

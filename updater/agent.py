@@ -11,8 +11,9 @@ The agent decides nothing that ``core`` can decide and touches nothing that an e
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
-from updater import activity, reception, resumption, trial
+from updater import activity, percent, reception, resumption, trial
 from updater.checks import Baseline
 from updater.cloud import Cloud, Mode
 from updater.cloud import Listener as CloudListener
@@ -27,11 +28,14 @@ from updater.core.errors import (
 from updater.core.link import Link
 from updater.core.machine import Command
 from updater.core.model import Offer, Session, SlotRecord, Slots, State
-from updater.core.ports import Phase, Progress
+from updater.core.ports import Progress
 from updater.device import Device
 from updater.endings import UnsavedEnd, saving
 from updater.installation import Installation
 from updater.installation import Listener as InstallListener
+from updater.keeper import Keeper
+from updater.keeper import Listener as KeptListener
+from updater.pace import pace_of
 from updater.retries import Retries
 
 _log = logging.getLogger(__name__)
@@ -60,7 +64,10 @@ class Agent:
         self._baseline = Baseline(device.health, settings.health, clock, self._based)
         self._unsaved = UnsavedEnd(clock, self._deliver)
         self.trial = trial.Trial(device, trial.Listener(self._marked_good, self.rejected))
-        self.retries = Retries(device, self.offered, has_link=link is not None)
+        self.retries = Retries(device, has_link=link is not None)
+        refuse, slots_for = partial(reception.refuse, self), partial(reception.slots_for, self)
+        self.keeper = Keeper(device, self.retries, KeptListener(self.offered, refuse, slots_for))
+        self.pace = pace_of(self)
         self.cloud: Cloud | None = None
         if link is not None:
             listener = CloudListener(self.offered, self.trial.link_proven, self.retries.connected)
@@ -97,11 +104,13 @@ class Agent:
     def activities(self) -> list[activity.Activity]:
         """Return everything that goes on."""
         cloud = [] if self.cloud is None else [self.cloud]
-        waiting: list[activity.Activity] = [self._unsaved, self.retries]
+        waiting: list[activity.Activity] = [self._unsaved, self.retries, self.keeper, self.pace]
         return [*cloud, self._installation, self._baseline, self.trial, *waiting]
 
     def close(self) -> None:
         """Stop everything; the next start goes on from the journal."""
+        self.keeper.close()
+        self.pace.stop()
         self._installation.stop()
         self._baseline.stop()
         self.trial.stop()
@@ -145,6 +154,7 @@ class Agent:
         """Advance the session by *event*, journal it, then perform the new state's plan."""
         before = self.session
         assert before is not None  # noqa: S101 - events happen to sessions only
+        self.pace.stop()
         session = machine.advance(before, event)
         save = saving(self.device, before, session, text, record)
         try:
@@ -193,7 +203,7 @@ class Agent:
         except UpdaterError as error:
             self.fail(error, machine.InstallFailed, "install")
         else:
-            self._installation.start(self.device.request_for(session, slots.target))
+            self.pace.install(session, slots.target)
 
     def adopt(self, offer: Offer) -> None:
         """Go on with the running session's firmware under *offer*'s URL and task."""
@@ -215,13 +225,9 @@ class Agent:
         self.apply(machine.Withdrawn(reason), reason)
 
     def _progressed(self, progress: Progress) -> None:
-        """Report it, from where an earlier try has left off."""
-        if self.cloud is None or progress.phase is Phase.RESUMING:
-            return
-        for part_bytes in (progress.resumed_bytes, progress.received_bytes):
-            self.cloud.downloading(min(part_bytes * 100 // progress.size_bytes, 100))
-        if progress.phase is Phase.VERIFYING:
-            self.cloud.burning()
+        if self.cloud is not None:
+            percent.tell_progress(self.cloud, progress)
+        self.pace.progressed(progress)
 
     def _installed(self, image_md5: str, image_size_bytes: int) -> None:
         assert self.session is not None  # noqa: S101 - an install belongs to a session
@@ -230,7 +236,12 @@ class Agent:
         text = f"slot {record.bootname} holds version {record.firmware.version}"
         self.apply(machine.InstallCompleted(), text, record)
 
-    def _not_installed(self, error: UpdaterError) -> None:
+    def _not_installed(self, error: UpdaterError, received_bytes: int) -> None:
+        """Fail, and say before it that all had come if it had: it may have come since a look."""
+        assert self.session is not None  # noqa: S101 - an install belongs to a session
+        if received_bytes and self.cloud is not None:
+            size_bytes = self.session.offer.firmware.size_bytes
+            percent.tell_bytes(self.cloud, received_bytes, size_bytes)
         self.fail(error, machine.InstallFailed, "install")
 
     def ask(self) -> None:
@@ -241,10 +252,9 @@ class Agent:
     # --- commands: activate ----------------------------------------------------------------------
 
     def _prepare_activation(self, session: Session) -> None:
-        del session
         if self.cloud is not None:
             self.cloud.burning()
-        self._baseline.start()
+        self.pace.activate(session)
 
     def _based(self, failed: tuple[str, ...]) -> None:
         """Take the baseline of health, which condemns nobody, into the activation."""

@@ -12,6 +12,7 @@ from updater.core.config import Board, Config
 from updater.core.errors import JournalError
 from updater.core.journal import Journal
 from updater.device import Device
+from updater.edge.commands import CommandRunner
 from updater.edge.envstore import EnvironmentStore
 from updater.edge.health import CommandHealth
 from updater.edge.journal import SqliteJournal
@@ -44,6 +45,7 @@ def open_device(settings: Config, board: Board) -> Iterator[Device]:
             pipeline=NativePipeline(),
             system=LinuxSystem(settings.state, board),
             health=CommandHealth(settings.health),
+            commands=CommandRunner(),
         )
 
 

@@ -11,28 +11,22 @@ import argparse
 import json
 import logging
 import os
-import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
-from updater import __version__
+from updater import __version__, arguments
 from updater.answer import Answer
-from updater.core import messages
-from updater.core.errors import CancelledError, OfferError, UpdaterError, UsageError
-from updater.inputs import HISTORY_LIMIT, history_limit
+from updater.core.errors import CancelledError, UpdaterError, UsageError
 from updater.progressline import CLEAR_LINE, silence
 from updater.settings import DEFAULT_CONFIG
 from updater.texts import advice
 
-T = TypeVar("T")
-
 _AGENT = "commands.run"
 
 _SHELL_SIGNAL = 128  # what a shell adds to the number of the signal that ended a command
-_SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
 
 _EPILOG = """\
 exit codes:
@@ -85,10 +79,10 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    arguments = sys.argv[1:] if argv is None else argv
-    is_json = "--json" in arguments
+    words = sys.argv[1:] if argv is None else argv
+    is_json = "--json" in words
     try:
-        options = _parser().parse_args(arguments)
+        options = _parser().parse_args(words)
         _log_to_stderr(options)
         answer = _carried_out(options)
     except UpdaterError as error:
@@ -203,6 +197,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_install(sub)
     _add_write(sub)
     _add_read_back(sub)
+    _add(sub, "activate", "commands.activate", "reboot into what is installed, without its window")
+    cancel = _add(sub, "cancel", "commands.cancel", "end the install that goes on, before it boots")
+    cancel.add_argument(
+        "--reason", metavar="TEXT", help="why, for the cloud: at most 100 characters of ASCII"
+    )
     _add(sub, "mark-good", "commands.mark_good", "keep the booted slot: it is on trial and works")
     _add(sub, "rollback", "commands.rollback", "return to the other slot and reboot")
     environment = sub.add_parser("env", help="the boot environment")
@@ -219,7 +218,11 @@ def _parser() -> argparse.ArgumentParser:
     _add(failed, "clear", "offers.clear", "forget that: what is offered next is tried at once")
     history = _add(sub, "history", "commands.history", "what happened, newest first")
     history.add_argument(
-        "--limit", type=_limit, default=20, metavar="N", help="how many lines (default: 20)"
+        "--limit",
+        type=arguments.limit,
+        default=20,
+        metavar="N",
+        help="how many lines (default: 20)",
     )
     return parser
 
@@ -256,12 +259,14 @@ def _add_install(sub: "_Sub[_Parser]") -> None:
         _INSTALL_EXAMPLE,
     )
     parser.add_argument("source", metavar="URL|FILE", help="http(s) URL or path of the image")
-    parser.add_argument("--md5", required=True, type=_md5, metavar="HEX", help="its MD5, 32 digits")
     parser.add_argument(
-        "--size", required=True, type=_size_bytes, metavar="BYTES", help="its exact size"
+        "--md5", required=True, type=arguments.md5, metavar="HEX", help="its MD5, 32 digits"
     )
     parser.add_argument(
-        "--firmware-version", required=True, type=_version, metavar="V", help="its version"
+        "--size", required=True, type=arguments.size_bytes, metavar="BYTES", help="its exact size"
+    )
+    parser.add_argument(
+        "--firmware-version", required=True, type=arguments.version, metavar="V", help="its version"
     )
     parser.add_argument(
         "--no-wait", action="store_true", help="return once the running agent has begun"
@@ -280,7 +285,12 @@ def _add_write(sub: "_Sub[_Parser]") -> None:
     add("source", metavar="SOURCE", help="http(s) URL, file or device; - is standard input")
     add("--to", required=True, metavar="DEVICE", help="what is written: a device, or a file")
     _add_proof(parser, "the source's")
-    add("--image-size", type=_size_bytes, metavar="BYTES", help="size of the image when unpacked")
+    add(
+        "--image-size",
+        type=arguments.size_bytes,
+        metavar="BYTES",
+        help="size of the image when unpacked",
+    )
     add("--raw", action="store_true", help="write a compressed source as it is")
     add("--no-read-back", action="store_true", help="do not read the medium back")
     add("--skip-identical", action="store_true", help="write only what differs: less wear")
@@ -303,50 +313,17 @@ def _add_read_back(sub: "_Sub[_Parser]") -> None:
 def _add_proof(parser: argparse.ArgumentParser, whose: str) -> None:
     """Add what an image can be compared with."""
     add = parser.add_argument
-    add("--md5", type=_md5, metavar="HEX", help=f"{whose} MD5, 32 digits; computed anyway")
+    add("--md5", type=arguments.md5, metavar="HEX", help=f"{whose} MD5, 32 digits; computed anyway")
     add(
-        "--sha256", nargs="?", const="", type=_sha256, metavar="HEX",
+        "--sha256", nargs="?", const="", type=arguments.sha256, metavar="HEX",
         help=f"{whose} SHA-256, 64 digits; without them it is computed and told",
     )  # fmt: skip
-    add("--size", type=_size_bytes, metavar="BYTES", help=f"{whose} exact size, if it is known")
-
-
-def _md5(text: str) -> str:
-    return _checked(messages.check_md5, text, "an MD5: 32 hexadecimal digits")
-
-
-def _sha256(text: str) -> str:
-    """Return a SHA-256, or "" for one that is only asked for."""
-    if text and not _SHA256.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a SHA-256: 64 hexadecimal digits")
-    return text.lower()
-
-
-def _size_bytes(text: str) -> int:
-    return _checked(messages.check_size_bytes, text, "a size: bytes, as a whole number")
-
-
-def _version(text: str) -> str:
-    return _checked(
-        messages.check_version, text, "a version: 1 to 32 letters, digits, '.', '-' and '_'"
+    add(
+        "--size",
+        type=arguments.size_bytes,
+        metavar="BYTES",
+        help=f"{whose} exact size, if it is known",
     )
-
-
-def _limit(text: str) -> int:
-    try:
-        return history_limit(int(text))
-    except (ValueError, UsageError):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a number from 1 to {HISTORY_LIMIT}"
-        ) from None
-
-
-def _checked(check: Callable[[object], T], text: str, what: str) -> T:
-    """Return *text* within the limits that the cloud's messages have too."""
-    try:
-        return check(text)
-    except OfferError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not {what}") from None
 
 
 def entry() -> NoReturn:

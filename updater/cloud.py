@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 """The conversation with the cloud: what is said when, and what was acknowledged.
 
-Owns the link. Its rules are the protocol's: what is owed (the first ``burning`` of a session, and
-how it has ended) is journalled before it is said, goes out in order, one by one, and has its PUBACK
-before the next ``report_version``; in a trial no version is reported, for the cloud could take it
-for success, and a ``burning`` proves the link instead; versions are reported at most once a minute,
-again after 10, 20, 40 s while unanswered, and ever less often while refused; progress is said at
-most once a second and only on change, and of what could not be said the latest is kept.
+Owns the link. Its rules are the protocol's: what is owed (the first ``burning`` of a session, how
+it has ended, the refusal of an offer) is journalled before it is said, goes out in order, one by
+one, and has its PUBACK before the next ``report_version``; in a trial no version is reported, for
+the cloud could take it for success, and a ``burning`` proves the link instead; versions are
+reported at most once a minute, again after 10, 20, 40 s while unanswered, and ever less often while
+refused. How far a download is, ``percent`` says.
 """
 
 import enum
@@ -17,18 +17,19 @@ from dataclasses import dataclass
 
 from updater.activity import NEVER_S, Clock
 from updater.core import messages
+from updater.core.backoff import doubled_s
 from updater.core.errors import OfferError, UpdaterError
 from updater.core.journal import Journal
 from updater.core.link import Acknowledged, Connected, Disconnected, Link, LinkEvent, Received
 from updater.core.model import Offer, OwedReport, Session
 from updater.outbox import Outbox
+from updater.percent import Percent
 
 _log = logging.getLogger(__name__)
 
 VERSION_INTERVAL_S = 60.0
 UNANSWERED_S = (10.0, 20.0, 40.0, VERSION_INTERVAL_S)
 REFUSED_LIMIT_S = 3600.0
-PROGRESS_INTERVAL_S = 1.0
 BURNING_INTERVAL_S = 60.0
 
 
@@ -86,15 +87,17 @@ class Cloud:
         self._refused = 0  # likewise
         self._is_asking = False
         self._burning_due_s = NEVER_S  # the next one that shows no more than life
-        self._percent: int | None = None  # to be said
-        self._percent_said: int | None = None
-        self._progress_due_s = NEVER_S
-        self._progress_said_s = -NEVER_S
+        self._percent = Percent(clock, self._say_percent)
 
     @property
     def is_connected(self) -> bool:
         """True while messages flow."""
         return self._link.is_connected()
+
+    @property
+    def is_registering(self) -> bool:
+        """True while the device has no secret to connect with."""
+        return self._link.is_registering()
 
     # --- what the agent says ---------------------------------------------------------------------
 
@@ -105,21 +108,15 @@ class Cloud:
         if mode is Mode.TRIAL:
             self._go_on()
         elif mode is Mode.SILENT:
-            self._burning_due_s = self._progress_due_s = NEVER_S
-            self._percent = None
+            self._burning_due_s = NEVER_S
+            self._percent.hush()
         elif self._burning_due_s != NEVER_S:
             self._owe_burning()  # a person's session may have become the cloud's
 
     def downloading(self, percent: int) -> None:
         """Report *percent* (0…100): 0 and 100 always, between them when it is due, never less."""
-        last = self._percent_said if self._percent is None else self._percent
-        if self._session is None or (last is not None and percent <= last):
-            return
-        self._percent = percent
-        if percent in {0, 100}:
-            self._say_percent()
-        else:
-            self._progress_due_s = self._progress_said_s + PROGRESS_INTERVAL_S
+        if self._session is not None:
+            self._percent.note(percent)
 
     def burning(self) -> None:
         """Owe the cloud a burning, and show life each minute until the session moves on."""
@@ -129,8 +126,8 @@ class Cloud:
 
     def settled(self) -> None:
         """Deliver what is owed, then report the version: a session has ended."""
-        self._burning_due_s = self._progress_due_s = NEVER_S
-        self._percent = self._percent_said = None
+        self._burning_due_s = NEVER_S
+        self._percent.forget()
         self._version_said_s = -NEVER_S
         self._unanswered = self._refused = 0
         self._is_version_wanted = True
@@ -146,9 +143,12 @@ class Cloud:
         return self._outbox.is_full()
 
     def refuse(self, offer: Offer, error: UpdaterError) -> None:
-        """Answer an offer that never becomes a session."""
-        if self._link.is_connected():
-            self._link.publish(messages.fail(offer, error.result_code, str(error)), 1)
+        """Answer an offer that never becomes a session, now or as soon as there is a link."""
+        payload = messages.fail(offer, error.result_code, str(error))
+        if self._outbox.owe_refusal(offer, payload):
+            self._go_on()
+        elif self._link.is_connected():
+            self._link.publish(payload, 1)
 
     def ask(self) -> None:
         """Pull: report the version soon; the cloud then repeats its offer with a fresh URL."""
@@ -176,7 +176,7 @@ class Cloud:
             self._link.next_deadline_s(),
             self._version_due_s,
             self._burning_due_s,
-            self._progress_due_s,
+            self._percent.due_s,
             self._outbox.settle_due_s,
         )
 
@@ -211,8 +211,7 @@ class Cloud:
         self._proof, self._is_proof_said = None, False
         self._is_version_wanted = True
         self._listener.connected()
-        if self._percent == 100:  # noqa: PLR2004 - per cent: before the burning that follows it
-            self._say_percent()
+        self._percent.connected()
         self._go_on()
 
     def _acknowledged(self, token: int) -> None:
@@ -244,8 +243,8 @@ class Cloud:
             return
         _log.warning("cloud: report_version refused with code %d", response.result_code)
         if self._unanswered:  # else nobody has asked
-            pause_s = min(VERSION_INTERVAL_S * 2.0**self._refused, REFUSED_LIMIT_S)
-            self._refused = min(self._refused + 1, 10)
+            pause_s = doubled_s(VERSION_INTERVAL_S, self._refused, REFUSED_LIMIT_S)
+            self._refused += 1
             self._unanswered = 0
             self._version_due_s = self._version_said_s + pause_s
 
@@ -308,8 +307,8 @@ class Cloud:
         now_s = self._clock.monotonic_s()
         if now_s >= self._version_due_s:
             self._say_version(now_s)
-        if now_s >= self._progress_due_s:
-            self._say_percent()
+        if now_s >= self._percent.due_s:
+            self._percent.say()
         if now_s >= self._burning_due_s:
             self._say_burning()
         if now_s >= self._outbox.settle_due_s:
@@ -340,14 +339,9 @@ class Cloud:
         self._unanswered += 1
         self._version_due_s = now_s + pause_s
 
-    def _say_percent(self) -> None:
-        """Say how far it is; without a link that is kept until there is one, or it has changed."""
-        self._progress_due_s = NEVER_S
-        if self._percent is None or self._session is None:
-            return
+    def _say_percent(self, percent: int) -> bool:
         if not self._link.is_connected():
-            self._progress_due_s = self._clock.monotonic_s()
-            return
-        self._link.publish(messages.downloading(self._session.offer, self._percent), 0)
-        self._percent_said, self._percent = self._percent, None
-        self._progress_said_s = self._clock.monotonic_s()
+            return False
+        if self._session is not None:
+            self._link.publish(messages.downloading(self._session.offer, percent), 0)
+        return True

@@ -15,15 +15,18 @@ from updater import activity
 from updater.agent import Agent
 from updater.alone import open_agent
 from updater.answer import Answer
-from updater.assembly import open_device
-from updater.core.errors import NotPermittedError, UpdaterError
+from updater.assembly import open_device, open_locked_device
+from updater.cancelling import cancel_alone
+from updater.core.cancel import check_reason
+from updater.core.errors import NotPermittedError, UpdaterError, WrongStateError
+from updater.core.policyconfig import BEFORE_INSTALL, PolicyConfig
 from updater.desk import ON_REQUEST, history_line
 from updater.device import Device
 from updater.edge.control import call
 from updater.edge.envstore import EnvironmentStore
 from updater.rollback import Rollback
 from updater.settings import read_settings
-from updater.texts import history_text, status_text
+from updater.texts import cancelled_text, history_text, status_text, waiting_text
 
 
 def ask(options: argparse.Namespace, method: str, **parameters: object) -> Mapping[str, Any] | None:
@@ -31,13 +34,21 @@ def ask(options: argparse.Namespace, method: str, **parameters: object) -> Mappi
     settings, _board = read_settings(options.config)
     path = settings.state.control
     try:
-        return call(path, method, parameters)
+        return call(path, method, parameters, _patience_s(settings.policy, method))
     except UpdaterError as error:
         if isinstance(error.__cause__, ConnectionRefusedError | FileNotFoundError):
             return None  # no socket, or one that a killed agent has left behind
         if isinstance(error.__cause__, PermissionError):
             raise NotPermittedError(f"this user may not talk to the agent at {path}") from error
         raise
+
+
+def _patience_s(policy: PolicyConfig, method: str) -> float:
+    """Return how long the agent may be asking others before it answers, seconds."""
+    if method != "Install":
+        return 0.0
+    hooks = sum(hook.timeout_s for hook in policy.hook if hook.when == BEFORE_INSTALL)
+    return hooks + policy.power_timeout_s
 
 
 def run(options: argparse.Namespace) -> Answer:
@@ -88,9 +99,11 @@ def env_print(options: argparse.Namespace) -> Answer:
 
 def register(options: argparse.Namespace) -> Answer:
     """Get this device's secret from the cloud and store it; beside any agent, which notices it."""
-    from updater.registrar import Registrar  # noqa: PLC0415 - once in a device's life
+    from updater.edge.secret import warn_of_open_files  # noqa: PLC0415 - once in a device's life
+    from updater.registrar import Registrar  # noqa: PLC0415
 
     settings, _board = read_settings(options.config)
+    warn_of_open_files(settings)
     cloud = settings.cloud
     with closing(Registrar(cloud).start(again=options.again)) as attempt:
         select.select([attempt.fileno()], [], [])  # Ctrl-C ends this, and loses no answer
@@ -103,6 +116,16 @@ def register(options: argparse.Namespace) -> Answer:
 # --- changing ------------------------------------------------------------------------------------
 
 
+def activate(options: argparse.Namespace) -> Answer:
+    """Have the running agent activate what it has installed, whatever the time is."""
+    answer = ask(options, "Activate")
+    if answer is None:
+        raise WrongStateError("no agent runs here; it is started by: updater run")
+    if answer["waiting"] is None:
+        return Answer(dict(answer), "what is installed is activated; a reboot follows")
+    return Answer(dict(answer), waiting_text(answer["waiting"]))
+
+
 def mark_good(options: argparse.Namespace) -> Answer:
     """Keep the booted slot."""
     answer = ask(options, "MarkGood")
@@ -112,6 +135,16 @@ def mark_good(options: argparse.Namespace) -> Answer:
             agent.start()
             answer = {"bootname": agent.trial.mark_good()}
     return Answer(dict(answer), f"slot {answer['bootname']} is good")
+
+
+def cancel(options: argparse.Namespace) -> Answer:
+    """End the install that goes on; without an agent, the one that waits for the next agent."""
+    text = check_reason(options.reason)
+    answer = ask(options, "Cancel", reason=text)
+    if answer is None:
+        with open_locked_device(options.config) as device:
+            answer = cancel_alone(device, text)
+    return Answer(dict(answer), cancelled_text(answer))
 
 
 def rollback(options: argparse.Namespace) -> Answer:

@@ -9,8 +9,11 @@ import select
 from collections.abc import Callable, Mapping
 
 from updater.agent import Agent
+from updater.cancelling import cancel_here
+from updater.core.cancel import CANCELLED, check_reason
 from updater.core.errors import (
     BusyError,
+    CancelledError,
     DigestError,
     ForbiddenError,
     NotFoundError,
@@ -80,10 +83,12 @@ class Desk:
     def _get_status(self, call: Call) -> None:
         status = self._agent.device.status()
         status["agent"] = True
-        status["link"] = self._agent.cloud is not None and self._agent.cloud.is_connected
+        cloud = self._agent.cloud
+        status["link"] = cloud is not None and cloud.is_connected
+        status["registering"] = cloud is not None and cloud.is_registering
         if self._agent.progress is not None:
             status["progress"] = progress_status(self._agent.progress)
-        status["kept"] = self._agent.retries.kept()
+        status["waiting"] = waiting(self._agent)
         call.reply({"status": status})
 
     def _get_history(self, call: Call) -> None:
@@ -93,7 +98,7 @@ class Desk:
         call.reply({"entries": [history_line(entry) for entry in entries]})
 
     def _get_offers(self, call: Call) -> None:
-        call.reply({"offers": self._agent.retries.listing()})
+        call.reply({"offers": self._agent.retries.listing(self._agent.keeper.held)})
 
     def _clear_offers(self, call: Call) -> None:
         call.reply({"cleared": self._agent.retries.clear()})
@@ -103,10 +108,32 @@ class Desk:
 
     def _install(self, call: Call) -> None:
         offer = local_offer(call.parameters)
+        self._refuse_while_open()
+        check_offer(self._agent, offer)
+        self._agent.keeper.ask(offer, lambda refusal: self._asked(call, offer, refusal))
+
+    def _asked(self, call: Call, offer: Offer, refusal: UpdaterError | None) -> None:
+        """Begin *offer* if the policy lets it."""
+        try:
+            if refusal is not None:
+                raise refusal
+            self._refuse_while_open()
+            call.reply({"session": offer_here(self._agent, offer).id})
+        except UpdaterError as error:
+            call.fail(error)
+
+    def _refuse_while_open(self) -> None:
         session = self._agent.session
         if session is not None and not session.state.is_final:
             raise BusyError(f"session {session.id} is {session.state.value}")
-        call.reply({"session": offer_here(self._agent, offer).id})
+
+    def _activate(self, call: Call) -> None:
+        self._agent.pace.request()
+        call.reply({"waiting": waiting(self._agent)})
+
+    def _cancel(self, call: Call) -> None:
+        text = check_reason(call.parameters.get("reason"))
+        call.reply(cancel_here(self._agent, text))
 
     def _mark_good(self, call: Call) -> None:
         call.reply({"bootname": self._agent.trial.mark_good()})
@@ -139,6 +166,8 @@ _METHODS: Mapping[str, tuple[bool, Callable[[Desk, Call], None]]] = {
     "ClearOffers": (True, Desk._clear_offers),
     "GetEnvironment": (True, Desk._get_environment),
     "Install": (True, Desk._install),
+    "Cancel": (True, Desk._cancel),
+    "Activate": (True, Desk._activate),
     "MarkGood": (True, Desk._mark_good),
     "Rollback": (True, Desk._rollback_or_reject),
 }
@@ -155,6 +184,23 @@ def history_line(entry: HistoryEntry) -> dict[str, object]:
     }
 
 
+def waiting(agent: Agent) -> dict[str, object] | None:
+    """Return what *agent* has put off, and why, if anything: its session's step, or an offer."""
+    return agent.pace.waiting() or agent.keeper.waiting()
+
+
+def check_offer(agent: Agent, offer: Offer) -> None:
+    """Refuse what a person offers and can be known to fail.
+
+    Raises:
+        UpdaterError: It was refused before anything was written.
+    """
+    target = agent.slots.target
+    check_scheme(offer.url, allow_plaintext=agent.device.config.download.allow_plaintext)
+    if offer.firmware.size_bytes > target.size_bytes:
+        raise SpaceError(offer.firmware.size_bytes, target.size_bytes, f"slot {target.bootname}")
+
+
 def offer_here(agent: Agent, offer: Offer) -> Session:
     """Make *offer* to *agent* on a person's behalf, and return the session that answers it.
 
@@ -162,10 +208,7 @@ def offer_here(agent: Agent, offer: Offer) -> Session:
         WrongStateError: The offer changes nothing: it runs already, or a reboot has to decide.
         UpdaterError: It was refused before anything was written.
     """
-    target = agent.slots.target
-    check_scheme(offer.url, allow_plaintext=agent.device.config.download.allow_plaintext)
-    if offer.firmware.size_bytes > target.size_bytes:
-        raise SpaceError(offer.firmware.size_bytes, target.size_bytes, f"slot {target.bootname}")
+    check_offer(agent, offer)
     before = agent.session
     agent.offered(offer)
     session = agent.session
@@ -195,5 +238,7 @@ _FAILURES: Mapping[ResultCode, type[UpdaterError]] = {
 
 
 def failure(code: int, reason: str) -> UpdaterError:
-    """Return the error that ended a session, as far as its result code tells."""
+    """Return the error that ended a session, as far as its result code and its reason tell."""
+    if reason.startswith(CANCELLED):
+        return CancelledError(reason)
     return _FAILURES.get(ResultCode(code), UpdaterError)(reason)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from updater.core import bootflow
+from updater.core.commands import Commands
 from updater.core.config import Board, Config
 from updater.core.errors import UpdaterError, WrongStateError
 from updater.core.journal import Journal
@@ -38,6 +39,7 @@ class Device:
     pipeline: Pipeline
     system: System
     health: Health
+    commands: Commands
 
     def running_version(self) -> str:
         """Return the record of the booted slot, else what the version file says."""
@@ -68,7 +70,12 @@ class Device:
             size_bytes=firmware.size_bytes,
             md5=firmware.md5,
         )
-        return replace(request, checkpoint=self.checkpoint, device_number=unmarked(target.number))
+        return replace(
+            request,
+            version=firmware.version,
+            checkpoint=self.checkpoint,
+            device_number=unmarked(target.number),
+        )
 
     def status(self) -> dict[str, object]:
         """Return what a person asks first; what cannot be told is a sentence saying why."""

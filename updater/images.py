@@ -17,12 +17,15 @@ from updater.commands import ask
 from updater.core.errors import (
     CancelledError,
     ControlError,
+    UpdaterError,
+    WrongStateError,
 )
 from updater.core.model import Offer, Session, State
-from updater.desk import failure, offer_here
+from updater.desk import failure, offer_here, waiting
 from updater.device import session_status
 from updater.inputs import checked_file, local_offer
 from updater.progressline import ProgressLine, progress_status
+from updater.texts import waiting_text
 
 _POLL_S = 0.3
 _BEFORE_REBOOT = {State.INSTALLING.value, State.INSTALLED.value}
@@ -71,8 +74,20 @@ def _follow(options: argparse.Namespace, session_id: str) -> Mapping[str, Any]:
                 raise failure(session["result_code"], session["reason"])
             if session["state"] not in _BEFORE_REBOOT:
                 return session
+            if session["state"] == State.INSTALLED.value:
+                _refuse_put_off(status.get("waiting"))
             line.show(status.get("progress"))
             time.sleep(_POLL_S)
+
+
+def _refuse_put_off(put_off: Mapping[str, Any] | None) -> None:
+    """Tell that what is installed is not activated now: an agent goes on with it by itself.
+
+    Raises:
+        WrongStateError: It is put off, for longer than a command takes to answer.
+    """
+    if put_off is not None and not put_off["is_asking"]:
+        raise WrongStateError(f"version {put_off['version']} is installed; {waiting_text(put_off)}")
 
 
 def _watched(options: argparse.Namespace, session_id: str) -> Mapping[str, Any]:
@@ -101,12 +116,20 @@ def _install_here(config_path: str, offer: Offer) -> Session:
     """Install without a running agent, up to the request to reboot."""
     with open_agent(config_path) as agent, ProgressLine(is_live_only=True) as line:
         agent.start()
-        session = offer_here(agent, offer)
         poller = activity.Poller(agent.device.system)
+        answers: list[UpdaterError | None] = []
+        agent.keeper.ask(offer, answers.append)
+        while not answers:
+            activity.step(agent.activities(), agent.device.system, poller)
+        if answers[0] is not None:
+            raise answers[0]
+        session = offer_here(agent, offer)
         while not agent.is_reboot_due and not session.state.is_final:
             activity.step(agent.activities(), agent.device.system, poller)
             line.show(None if agent.progress is None else progress_status(agent.progress))
             session = agent.session or session
+            if session.state is State.INSTALLED:
+                _refuse_put_off(waiting(agent))
     if session.state is State.FAILED:
         raise failure(session.code, session.reason)
     return session

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from updater.activity import NEVER_S, Clock
+from updater.core.backoff import doubled_s
 from updater.core.config import DownloadConfig
 from updater.core.errors import ForbiddenError, StartOverError, UpdaterError
 from updater.core.ports import InstallRequest, Phase, Pipeline, Progress, RunningInstall
@@ -30,13 +31,13 @@ class Listener:
     Attributes:
         progressed: Called with each change of progress.
         completed: Every byte was read back and matched; with MD5 and size of the image.
-        failed: It is over; the error says why.
+        failed: It is over; the error says why, the number how many bytes of the firmware had come.
         needs_url: The URL was refused; a fresh one is waited for.
     """
 
     progressed: Callable[[Progress], None]
     completed: Callable[[str, int], None]
-    failed: Callable[[UpdaterError], None]
+    failed: Callable[[UpdaterError, int], None]
     needs_url: Callable[[], None]
 
 
@@ -53,6 +54,7 @@ class Installation:
         self._request: InstallRequest | None = None
         self._running: RunningInstall | None = None
         self._url = ""  # what was opened last; the request may have a fresher one
+        self._received_bytes = 0  # by what was closed last
         self._restarts = 0
         self._look_s = NEVER_S  # at the running pipeline, or to begin again
         self._give_up_s = NEVER_S  # set from the first 401 or 403 until bytes flow again
@@ -65,10 +67,10 @@ class Installation:
         return self._refusal is not None
 
     def start(self, request: InstallRequest) -> None:
-        """Begin *request*, where its checkpoint says."""
-        self.stop()
+        """Begin *request*, where its checkpoint says; after a pause it is the same image's."""
+        self.pause()
         self._request = request
-        self._restarts = 0
+        self._received_bytes = 0
         self._open(request)
 
     def fresh_url(self, url: str) -> None:
@@ -82,6 +84,11 @@ class Installation:
 
     def stop(self) -> None:
         """Stop whatever goes on; the target stays unbootable."""
+        self.pause()
+        self._restarts = 0
+
+    def pause(self) -> None:
+        """Stop for now; how often it has begun anew still counts at the next start."""
         self._close()
         self._request = None
         self._refusal = None
@@ -90,6 +97,7 @@ class Installation:
 
     def _close(self) -> None:
         if self._running is not None:
+            self._received_bytes = self._running.received_bytes()
             self._running.close()
         self._running = None
 
@@ -168,10 +176,11 @@ class Installation:
 
     def _pause_s(self) -> float:
         """Return the pause before it begins again: exponential with full jitter."""
-        longest = min(self._limits.backoff_s * 2.0**self._restarts, self._limits.backoff_limit_s)
-        return random.uniform(0.0, longest)  # noqa: S311 - spreads load, guards nothing
+        limits = self._limits
+        longest_s = doubled_s(limits.backoff_s, self._restarts, limits.backoff_limit_s)
+        return random.uniform(0.0, longest_s)  # noqa: S311 - spreads load, guards nothing
 
     def _end(self, error: UpdaterError) -> None:
         """Say that it is over."""
         self.stop()
-        self._listener.failed(error)
+        self._listener.failed(error, self._received_bytes)

@@ -1,24 +1,31 @@
 # SPDX-License-Identifier: MIT
 """What must reach the cloud: in the journal before it is said, in it until the broker has it.
 
-A session owes the cloud its first ``burning`` and how it has ended. Rows go out in the order in
-which they came to be, one by one: the next one waits for the PUBACK of the one before. Each is
-handed to the link once in a connection, which repeats it within; a new connection begins at the
-oldest that is left. That the broker has a row is noted in the journal, and in memory for as long
-as the journal cannot take the note: only a restart in just that time says it again.
+A session owes the cloud its first ``burning`` and how it has ended; an offer that never becomes one
+is owed its refusal. Rows go out in the order in which they came to be, one by one: the next one
+waits for the PUBACK of the one before. Each is handed to the link once in a connection, which
+repeats it within; a new connection begins at the oldest that is left. That the broker has a row is
+noted in the journal, and in memory for as long as the journal cannot take the note: only a restart
+in just that time says it again.
+
+A hostile cloud may make any number of offers that are refused, and must wear no flash by it: few
+refusals are owed at a time, and few are written in ten minutes. The others are said, and not owed.
 """
 
 import logging
+from collections import deque
 
 from updater.activity import NEVER_S, Clock
 from updater.core import messages
 from updater.core.errors import JournalError
-from updater.core.journal import Journal
-from updater.core.model import OwedReport, Session
+from updater.core.journal import REFUSALS_LIMIT, Journal
+from updater.core.journalrows import refusal_key
+from updater.core.model import Offer, OwedReport, Session
 
 _log = logging.getLogger(__name__)
 
 SETTLE_INTERVAL_S = 60.0
+REFUSALS_S = 600.0  # in which ``REFUSALS_LIMIT`` of them are written at most
 _MOST_OWED = 64  # rows: a cloud that acknowledges has one or two of them
 
 
@@ -31,6 +38,7 @@ class Outbox:
         self._sent: dict[int, OwedReport] = {}  # in this connection, by token
         self._known: list[OwedReport] = []  # as the journal could be read last
         self._unsettled: list[OwedReport] = []  # acknowledged, and the journal could not take note
+        self._refusals_s: deque[float] = deque(maxlen=REFUSALS_LIMIT)  # when they were written
         self.settle_due_s = NEVER_S
 
     @property
@@ -50,6 +58,25 @@ class Outbox:
             _log.error("%s; that a session is burning is said, and not owed", error)
             return False
         return True
+
+    def owe_refusal(self, offer: Offer, payload: bytes) -> bool:
+        """Owe the cloud that *offer* is refused; False if that can only be said."""
+        now_s, written_s = self._clock.monotonic_s(), self._refusals_s
+        if self._owes(refusal_key(offer)):
+            return True
+        if len(written_s) == REFUSALS_LIMIT and now_s < written_s[0] + REFUSALS_S:
+            _log.warning("many offers are refused: this refusal is said, and not owed")
+            return False
+        try:
+            self._journal.owe_refusal(offer, payload)
+        except JournalError as error:
+            _log.error("%s; that an offer is refused is said, and not owed", error)
+            return False
+        written_s.append(now_s)
+        return self._owes(refusal_key(offer))  # else the journal takes it and cannot say it
+
+    def _owes(self, key: str) -> bool:
+        return any(report.session_id == key for report in self._undelivered())
 
     def owes_end(self, session_id: str) -> bool:
         """Tell whether the broker has not acknowledged yet how a session has ended."""

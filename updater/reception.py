@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from updater.core import machine
 from updater.core.errors import OfferError, SchemeError, SpaceError, UpdaterError
 from updater.core.machine import Answer
-from updater.core.model import Offer, Session, State
+from updater.core.model import Offer, Session, Slots, State
 from updater.device import Device
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def receive(agent: "Agent", offer: Offer) -> None:
     _log.info("offer of version %s: %s", offer.firmware.version, reply.value)
     match reply:
         case Answer.ACCEPT | Answer.SUPERSEDE if not _is_admitted(agent, offer):
-            pass  # it has failed before: it was refused, or is made again later
+            pass  # it was refused, or is made again later
         case Answer.ACCEPT:
             _begin(agent, offer)
         case Answer.ADOPT:
@@ -40,26 +40,26 @@ def receive(agent: "Agent", offer: Offer) -> None:
             agent.withdraw(f"superseded by version {offer.firmware.version}")
             receive(agent, offer)
         case Answer.REFUSE:
-            _refuse(agent, offer, OfferError(f"offer: fw_type {offer.fw_type} is not for here"))
+            refuse(agent, offer, OfferError(f"offer: fw_type {offer.fw_type} is not for here"))
         case Answer.RUNNING:
             if not offer.is_local:
-                agent.retries.held = None  # the cloud has changed its mind
+                agent.keeper.drop()  # the cloud has changed its mind
             agent.ask()
         case Answer.WAIT:
             pass  # the cloud repeats its offer at the next version report
 
 
 def _is_admitted(agent: "Agent", offer: Offer) -> bool:
-    """Tell whether *offer* may be begun now, as far as it has failed before."""
+    """Tell whether *offer* may be begun now: it may have failed before, or be ill-timed."""
     if offer.is_local:
         return True
     if agent.cloud is not None and agent.cloud.is_backlogged():
         _log.warning("offer left: the broker has to acknowledge what it was told before")
         return False
     try:
-        return agent.retries.admit(offer)
+        return agent.keeper.admit(offer)
     except UpdaterError as error:
-        _refuse(agent, offer, error)
+        refuse(agent, offer, error)
         return False
 
 
@@ -88,12 +88,25 @@ def _begin(agent: "Agent", offer: Offer) -> None:
         refusal = _refusal(agent.device, offer, slots.target.size_bytes, slots.target.bootname)
         agent.begin(session, void=None if refusal else slots.target.bootname)
     except UpdaterError as error:
-        _refuse(agent, offer, error)
+        refuse(agent, offer, error)
         return
     if refusal is not None:
         agent.fail(refusal, machine.InstallFailed, "offer")
     else:
         agent.perform()
+
+
+def slots_for(agent: "Agent", offer: Offer) -> Slots:
+    """Return the slots, if *offer* can be installed at all.
+
+    Raises:
+        UpdaterError: Nobody has to wait for this one.
+    """
+    slots = agent.slots
+    refusal = _refusal(agent.device, offer, slots.target.size_bytes, slots.target.bootname)
+    if refusal is not None:
+        raise refusal
+    return slots
 
 
 def _refusal(device: Device, offer: Offer, held_bytes: int, bootname: str) -> UpdaterError | None:
@@ -106,7 +119,7 @@ def _refusal(device: Device, offer: Offer, held_bytes: int, bootname: str) -> Up
     return None
 
 
-def _refuse(agent: "Agent", offer: Offer, error: UpdaterError) -> None:
+def refuse(agent: "Agent", offer: Offer, error: UpdaterError) -> None:
     """Say no to an offer that never became a session."""
     _log.warning("offer refused: %s", error)
     if agent.cloud is not None and not offer.is_local:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from updater.activity import NEVER_S, Clock
+from updater.core.backoff import doubled_s
 from updater.core.errors import LinkError, UpdaterError, WrongStateError
 from updater.core.link import Disconnected, Link, LinkEvent
 
@@ -103,6 +104,10 @@ class RegisteringLink:
         """True while the link is connected."""
         return self._link.is_connected()
 
+    def is_registering(self) -> bool:
+        """True until there is a secret."""
+        return not self._is_ready
+
     def close(self) -> None:
         """Close the link, and end a registration."""
         if self._running is not None:
@@ -133,9 +138,8 @@ class RegisteringLink:
         elif isinstance(error, LinkError):
             pause_s = REFUSED_S
         else:
-            longest_s = min(BACKOFF_S * 2.0**self._failures, BACKOFF_LIMIT_S)
-            pause_s = self._draw(0.0, longest_s)
-            self._failures = min(self._failures + 1, 10)
+            pause_s = self._draw(0.0, doubled_s(BACKOFF_S, self._failures, BACKOFF_LIMIT_S))
+            self._failures += 1
         self._ask_due_s = now_s + pause_s
         self._look_due_s = min(self._ask_due_s, now_s + LOOK_INTERVAL_S)
         return [Disconnected(f"cannot register: {error}")]

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from updater.core.config import CloudConfig
+from updater.core.cloudconfig import CloudConfig
 from updater.core.errors import (
     CancelledError,
     ConfigError,

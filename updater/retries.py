@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: MIT
 """The offers that have failed before: which is tried now, which later, which not at all.
 
-``core.breaker`` decides; this module keeps its facts in the journal, and the cloud's latest offer
-until the time for it has come. That one is kept in memory alone: a restart reports the version, and
-a cloud that still means it offers it again. Pauses go by the monotonic clock, and by the wall clock
-only for what an earlier process has left: nobody knows how wrong that was, or will be.
+``core.breaker`` decides; this module keeps its facts in the journal. Pauses go by the monotonic
+clock, and by the wall clock only for what an earlier process has left: nobody knows how wrong that
+was, or will be. The offer that has to wait is kept by ``keeper``.
 
 An offer that a person makes here is not asked about.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from updater.activity import NEVER_S
 from updater.core import breaker
@@ -22,22 +21,25 @@ _log = logging.getLogger(__name__)
 
 _DECIDE_AGAIN_S = 60.0
 
+_Key = tuple[Firmware, int, float]  # how often it has failed, and when last
+
+
+def _key(failures: Failures) -> _Key:
+    return failures.firmware, failures.count, failures.time_s
+
 
 class Retries:
     """Holds back what has failed; idle while nothing has."""
 
-    def __init__(self, device: Device, offered: Callable[[Offer], None], *, has_link: bool) -> None:
-        """Make a kept offer again by *offered* when its time has come."""
+    def __init__(self, device: Device, *, has_link: bool) -> None:
         self._has_link = has_link  # else no time is long enough to connect
         self._device = device
-        self._offered = offered
-        self._due_s: dict[tuple[Firmware, int], float] = {}  # by how often it has failed
+        self._due_s: dict[_Key, float] = {}
         self._decide_s = NEVER_S  # what was lost for want of the link alone
         self._has_connected = False
-        self.held: Offer | None = None
 
-    def admit(self, offer: Offer) -> bool:
-        """Tell whether *offer* may be begun now; if not, it is kept until it may.
+    def left_s(self, offer: Offer) -> float:
+        """Return how many seconds are left until *offer* may be begun; none: 0.
 
         Raises:
             OfferError: It has failed too often.
@@ -53,12 +55,28 @@ class Retries:
         left_s = self._due_of(known) - self._now_s()
         if left_s > 0:
             _log.warning(
-                "offer of version %s: it has failed before; the next try is in %.0f s",
+                "offer of version %s: it has failed, or was cancelled; the next try is in %.0f s",
                 offer.firmware.version,
                 left_s,
             )
-        self.held = offer if left_s > 0 else None
-        return left_s <= 0
+        return max(left_s, 0.0)
+
+    def due_s(self, firmware: Firmware) -> float:
+        """Return the monotonic time from which on *firmware* may be tried."""
+        known = (due_s for key, due_s in self._due_s.items() if key[0] == firmware)
+        return max(known, default=-NEVER_S)
+
+    def cancelled(self, firmware: Firmware) -> None:
+        """Have *firmware* wait from now on: a person has cancelled an offer of it.
+
+        As far as the journal can take note of that.
+        """
+        try:
+            known = breaker.of(firmware, self._refreshed())
+            self._device.journal.note(breaker.cancelled(known, self._device.system.time_s()))
+            self._refreshed()
+        except JournalError as error:
+            _log.error("%s; how long the cancelled offer waits is as it was", error)
 
     def refresh(self) -> None:
         """Take note of what has failed since: a session has ended, or this process begins."""
@@ -79,7 +97,7 @@ class Retries:
             self._decide()
 
     def clear(self) -> int:
-        """Forget every failure, and return how many firmwares had any; what is kept begins.
+        """Forget every failure, and return how many firmwares had any.
 
         Raises:
             JournalError: Nothing was forgotten.
@@ -90,23 +108,16 @@ class Retries:
         self._decide_s = NEVER_S
         return len(known)
 
-    def listing(self) -> list[dict[str, object]]:
-        """Return every firmware that has failed, the latest last, for people and machines.
+    def listing(self, held: Offer | None = None) -> list[dict[str, object]]:
+        """Return every firmware that has failed, the latest last; *held* is the offer that waits.
 
         Raises:
             JournalError: Nobody knows.
         """
         return [
-            listed(self._device, each, max(self._due_of(each) - self._now_s(), 0.0), self.held)
+            listed(self._device, each, max(self._due_of(each) - self._now_s(), 0.0), held)
             for each in self._refreshed()
         ]
-
-    def kept(self) -> dict[str, object] | None:
-        """Return the offer that is kept for later, if there is one."""
-        if self.held is None:
-            return None
-        left_s = max(self._held_until_s() - self._now_s(), 0.0)
-        return {"version": self.held.firmware.version, "next_try_s": round(left_s)}
 
     # --- activity --------------------------------------------------------------------------------
 
@@ -115,29 +126,19 @@ class Retries:
         return {}
 
     def deadline_s(self) -> float:
-        """Wake to make the kept offer again, or to acquit what had no link."""
-        return min(self._decide_s, self._held_until_s())
+        """Wake to acquit what had no link."""
+        return self._decide_s
 
     def wake(self, ready: Mapping[int, int]) -> None:
         """Do what is due."""
         del ready
-        now_s = self._now_s()
-        if now_s >= self._decide_s:
+        if self._now_s() >= self._decide_s:
             self._decide()
-        if now_s >= self._held_until_s() and self.held is not None:
-            offer, self.held = self.held, None
-            self._offered(offer)
 
     # --- time ------------------------------------------------------------------------------------
 
     def _now_s(self) -> float:
         return self._device.system.monotonic_s()
-
-    def _held_until_s(self) -> float:
-        if self.held is None:
-            return NEVER_S
-        known = (key for key in self._due_s if key[0] == self.held.firmware)
-        return max((self._due_s[key] for key in known), default=-NEVER_S)
 
     def _refreshed(self) -> list[Failures]:
         """Return what the journal knows; from now on each pause goes by the monotonic clock."""
@@ -145,13 +146,12 @@ class Retries:
         before = self._due_s
         self._due_s = {}
         for each in known:
-            key = (each.firmware, each.count)
             left_s = breaker.left_s(each, self._device.config.offers, self._device.system.time_s())
-            self._due_s[key] = before.get(key, self._now_s() + left_s)
+            self._due_s[_key(each)] = before.get(_key(each), self._now_s() + left_s)
         return known
 
     def _due_of(self, failures: Failures) -> float:
-        return self._due_s.get((failures.firmware, failures.count), -NEVER_S)
+        return self._due_s.get(_key(failures), -NEVER_S)
 
     def _decide(self) -> None:
         """Settle every doubt, now or a little later."""
@@ -178,6 +178,7 @@ def listed(
         "size_bytes": firmware.size_bytes,
         "failures": failures.count,
         "undecided": failures.is_undecided,
+        "cancelled": failures.is_cancelled,
         "refused": is_refused,
         "next_try_s": None if is_refused else round(left_s),
         "kept": held is not None and held.firmware == firmware,

@@ -16,12 +16,12 @@ from updater import activity
 from updater.activity import Clock
 from updater.agent import Agent
 from updater.assembly import open_device
-from updater.core.config import CloudConfig
+from updater.core.cloudconfig import CloudConfig
 from updater.core.link import Link
 from updater.desk import Desk
 from updater.edge.control import ControlSocket
 from updater.edge.lock import Lock
-from updater.edge.secret import CredentialSource
+from updater.edge.secret import CredentialSource, warn_of_open_files
 from updater.settings import read_settings
 
 _log = logging.getLogger(__name__)
@@ -54,6 +54,7 @@ with _without_proxies():
 def serve(config_path: str) -> None:
     """Run the agent until it is told to end."""
     settings, board = read_settings(config_path)
+    warn_of_open_files(settings)
     with ExitStack() as stack:
         stack.enter_context(closing(Lock(settings.state.lock)))
         device = stack.enter_context(open_device(settings, board))
@@ -64,8 +65,9 @@ def serve(config_path: str) -> None:
         agent.start()
         activities = [*agent.activities(), desk, ending]
         poller = activity.Poller(device.system)
-        while not ending.is_due:
+        while not ending.number:
             activity.step(activities, device.system, poller)
+        _log.info("%s: ending", signal.Signals(ending.number).name)
 
 
 def _link(settings: CloudConfig, clock: Clock) -> Link:
@@ -80,10 +82,14 @@ def _link(settings: CloudConfig, clock: Clock) -> Link:
 
 
 class _Ending:
-    """SIGTERM and SIGINT as an activity: the signal wakes the loop through a socket pair."""
+    """SIGTERM and SIGINT as an activity: the signal wakes the loop through a socket pair.
+
+    Its handler only takes note. It may run in the middle of a line that is being logged, where
+    logging another one fails, and with it whatever had to be done after that.
+    """
 
     def __init__(self) -> None:
-        self.is_due = False
+        self.number = 0  # of the signal that came; 0: none
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
@@ -100,8 +106,7 @@ class _Ending:
         self._writer.close()
 
     def _asked(self, number: int, _frame: object) -> None:
-        _log.info("%s: ending", signal.Signals(number).name)
-        self.is_due = True
+        self.number = number
 
     def interests(self) -> Mapping[int, int]:
         """Wait for a signal."""

@@ -51,17 +51,32 @@ def status_text(status: Any) -> str:
         lines.append(_session_text(status["session"]))
     if status.get("progress"):
         lines.append(progress_text(status["progress"]))
-    if status.get("kept"):
-        kept = status["kept"]
-        lines.append(
-            f"version {kept['version']} is offered; it has failed before and is tried again in "
-            f"{kept['next_try_s']} s (why: updater offers)"
-        )
+    if status.get("waiting"):
+        lines.append(waiting_text(status["waiting"]))
     if status["agent"]:
-        lines.append(f"agent runs, link {'up' if status['link'] else 'down'}")
+        lines.append(f"agent runs, {_link_text(status)}")
     else:
         lines.append("no agent runs here; it is started by: updater run")
     return "\n".join([*lines, *_problem_lines(status)])
+
+
+def waiting_text(waiting: Any) -> str:
+    """Return what is put off, why, and until when if that is known: local time."""
+    until = ""
+    if waiting["until_s"] is not None:
+        when = time.strftime("%a %Y-%m-%d %H:%M", time.localtime(waiting["until_s"]))
+        until = f"; until {when}"
+    elif waiting["left_s"] is not None:
+        until = f"; for {waiting['left_s']} s"
+    return (
+        f"the {waiting['what']} of version {waiting['version']} waits: {waiting['reason']}{until}"
+    )
+
+
+def _link_text(status: Any) -> str:
+    if status.get("registering"):
+        return "registering: this device has no secret yet"
+    return f"link {'up' if status['link'] else 'down'}"
 
 
 def _slot_text(slot: Any) -> str:
@@ -93,7 +108,7 @@ def _problem_lines(status: Any) -> list[str]:
 
 
 def offers_text(offers: Any) -> str:
-    """Return what has failed as lines, the latest last."""
+    """Return what has failed, or was cancelled, as lines, the latest last."""
     return "\n".join(_offer_text(offer) for offer in offers) or "no offer has failed"
 
 
@@ -106,9 +121,20 @@ def _offer_text(offer: Any) -> str:
     else:
         then = "taken again when it is offered"
     doubt = ", and one trial that perhaps only had no link" if offer["undecided"] else ""
+    doubt += ", and cancelled" if offer["cancelled"] else ""
     times = counted(offer["failures"], "failure")
     size = f"{offer['size_bytes']} bytes"
     return f"version {offer['version']}  {offer['md5']}  {size}  {times}{doubt}; {then}"
+
+
+def cancelled_text(cancelled: Any) -> str:
+    """Return what was cancelled as lines."""
+    lines = []
+    if cancelled["version"]:
+        lines.append(f"the install of version {cancelled['version']} is cancelled")
+    if cancelled["kept"]:
+        lines.append(f"version {cancelled['kept']}, which was kept for later, is dropped")
+    return "\n".join(lines)
 
 
 def history_text(entries: Any) -> str:

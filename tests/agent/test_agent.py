@@ -419,7 +419,7 @@ def test_closing_stops_everything_and_the_next_start_goes_on() -> None:
     assert not world.media["B"].is_loadable
     world.run_until_calm()
     assert world.booted.image == NEW
-    assert world.heard.count("downloading 0") == 1
+    assert world.instants.names.count("after slot: part 1 of 4") == 1
 
 
 def test_a_plain_version_of_the_environment_survives() -> None:

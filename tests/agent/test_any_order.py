@@ -8,6 +8,7 @@ in the end everything is mended, and everything has to come to its one end.
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -16,12 +17,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sim import instants
 from sim.flash import MIB, Image
 from sim.instants import PowerCut, ProcessKilled
-from sim.settings import OLD
+from sim.settings import CONFIG, OLD
 from sim.storage import Fault
 from sim.stories import assert_settled
 from sim.uplink import is_terminal
 from sim.world import World
 
+from updater.cancelling import cancel_here
+from updater.core.commands import Outcome
 from updater.core.errors import (
     DigestError,
     ForbiddenError,
@@ -31,6 +34,7 @@ from updater.core.errors import (
     UpdaterError,
 )
 from updater.core.model import Offer, State
+from updater.core.policyconfig import HookConfig, PolicyConfig
 
 IMAGES = [
     OLD,
@@ -165,6 +169,24 @@ class Device(RuleBasedStateMachine):
         except (PowerCut, ProcessKilled) as cut:
             self.fall(cut)
 
+    @rule(text=st.sampled_from(["", "not today"]))
+    def cancel(self, text: str) -> None:
+        if not self.world.agent_runs:
+            return
+        before = self.world.session
+        try:
+            cancel_here(self.world.agent, text)
+        except UpdaterError:
+            return
+        except (PowerCut, ProcessKilled) as cut:
+            self.fall(cut)
+            return
+        session = self.world.session
+        if before is not None and not before.state.is_final:
+            assert session is not None
+            assert (session.id, session.state) == (before.id, State.FAILED)
+            assert self.world.agent.progress is None
+
     @rule()
     def clear(self) -> None:
         if self.world.agent_runs:
@@ -257,9 +279,96 @@ TestDevice.settings = settings(
 )
 
 
+MIDNIGHT_S = 1_772_409_600.0  # 2026-03-02, UTC
+POLICY = PolicyConfig(
+    install_windows=("22:00-05:00",),
+    reboot="in-window",
+    daily_budget_bytes=6 * MIB,
+    power_command=("power",),
+    hook=(
+        HookConfig(name="a", when="after-install", argv=("after",)),
+        HookConfig(name="b", when="before-activation", argv=("before",)),
+    ),
+)
+OUTCOMES = [None, Outcome(0, "exit status 0"), Outcome(1, "exit status 1"), Outcome(75, "75")]
+
+
+class Timed(Device):
+    """A device with a policy: it waits, and all else happens meanwhile."""
+
+    @initialize(spare=st.none() | images, parts=st.sampled_from([1, 4, 40]))
+    def begin(self, spare: Image | None, parts: int) -> None:
+        self.world = World(replace(CONFIG, policy=POLICY), spare)
+        self.world.parts = parts
+        self.finals: dict[str, State] = {}
+        self.days = 0
+        self.set_the_clock(23 * 3600.0)
+
+    @rule(
+        ahead_s=st.sampled_from(
+            [-MIDNIGHT_S, 0.0, 3 * 3600.0, 4.99 * 3600, 6 * 3600.0, 21.99 * 3600]
+        )
+    )
+    def set_the_clock(self, ahead_s: float) -> None:
+        """Set it to a time of a day, that of the last setting or the next, or unset it."""
+        self.days += 1
+        today_s = MIDNIGHT_S + self.days // 2 * 86400
+        self.world.clock.ahead_s = today_s + ahead_s - self.world.clock.now_s
+
+    @rule(program=st.sampled_from(["power", "after", "before"]), outcome=st.sampled_from(OUTCOMES))
+    def answer_a_command(self, program: str, outcome: Outcome | None) -> None:
+        self.world.outcomes_of[program] = outcome
+
+    @rule()
+    def request(self) -> None:
+        if not self.world.agent_runs:
+            return
+        try:
+            self.world.agent.pace.request()
+        except UpdaterError:
+            return
+        except (PowerCut, ProcessKilled) as cut:
+            self.fall(cut)
+
+    @rule(days=st.sampled_from([1, 3]))
+    def wait_for_days(self, days: int) -> None:
+        self.world.run_for(days * 86400)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        world = self.world
+        world.outcomes_of, world.problems = {}, {}
+        world.journal.is_writable = world.cloud.acknowledges = world.cloud.is_reachable = True
+        world.cloud.result_code = 0
+        world.environment.faults = iter(())
+        self.days += 1000
+        self.set_the_clock(23 * 3600.0)
+        if world.agent_runs and world.agent.problem is not None:
+            world.lose_power()  # it waits for a person, as below
+        world.run_for(4 * 86400)
+        world.cloud.task = None
+        world.run_for(16 * 86400)
+        world.lose_power()
+        assert world.session is None or world.session.state.is_final, "it waits for ever"
+        super().teardown()
+
+
+TestTimed = Timed.TestCase
+TestTimed.settings = settings(TestDevice.settings, max_examples=12, stateful_step_count=20)
+
+
 class Long(Device):
     """The same, for longer."""
 
 
 TestLong = pytest.mark.long(Long.TestCase)
 TestLong.settings = settings(TestDevice.settings, max_examples=2000, stateful_step_count=60)
+
+
+class LongTimed(Timed):
+    """The same, for longer."""
+
+
+TestLongTimed = pytest.mark.long(LongTimed.TestCase)
+TestLongTimed.settings = settings(TestLong.settings, max_examples=100, stateful_step_count=30)

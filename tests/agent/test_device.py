@@ -102,7 +102,8 @@ def test_the_pipeline_is_ordered_by_configuration() -> None:
     request = world.agent.device.request_for(session, world.finder.slots.target)
     assert request == InstallRequest(
         source="https://firmware.test/f", device="/dev/b", size_bytes=NEW.size_bytes, md5=NEW.md5,
-        read_back=False, attempts=7, ca_file="/ca.pem", io_priority=8, retry_time_s=3600.0,
+        version="0.2", read_back=False, attempts=7, ca_file="/ca.pem", io_priority=8,
+        retry_time_s=3600.0,
         checkpoint="/data/updater/checkpoint", device_number=world.finder.slots.target.number,
     )  # fmt: skip
     assert "firmware.test" not in repr(request)

@@ -94,8 +94,8 @@ def test_the_next_session_goes_on_where_an_exhausted_one_has_ended() -> None:
     world.run_until_calm()
     assert [spoken(message) for message in world.outcomes] == ["fail -1", "done"]
     assert written(world) == [1, 2, 3, 4]
-    assert world.heard.count("downloading 0") == 1
-    assert world.heard.count("downloading 50") == 2
+    told = world.heard[world.heard.index("fail -1") :]
+    assert [word for word in told if "downloading" in word] == ["downloading 0", "downloading 100"]
 
 
 # --- beginning again at the first byte ------------------------------------------------------------
@@ -173,14 +173,14 @@ def cut_after_half(world: World, cut: Callable[[World], None] = World.lose_power
 
 @pytest.mark.parametrize("cut", [World.lose_power, World.lose_process, World.end_agent])
 def test_a_download_goes_on_after_a_cut(cut: Callable[[World], None]) -> None:
-    """Nothing is fetched or said twice: the percent begins where the download does."""
+    """Nothing is fetched twice; what is said begins at 0 again, and is soon where it was."""
     world = limited()
     cut_after_half(world, cut)
     world.run_until_calm()
     assert world.booted.image == NEW
     assert written(world) == [1, 2, 3, 4]
     assert [word for word in world.heard if "downloading" in word] == [
-        "downloading 0", "downloading 50", "downloading 100",
+        "downloading 0", "downloading 0", "downloading 100",
     ]  # fmt: skip
     assert world.checkpoints == {}
 
@@ -225,6 +225,45 @@ def test_another_firmware_takes_nothing_from_an_earlier_one() -> None:
     world.run_until_calm()
     assert world.booted.image == other
     assert [spoken(message) for message in world.outcomes] == ["fail -5", "done"]
+
+
+@pytest.mark.parametrize(("served", "told"), [(Image("9"), "fail -4"), (NEW, "burning")])
+def test_what_comes_in_no_time_is_told_from_0_to_100(served: Image, told: str) -> None:
+    """Also if it turns out to be wrong before anybody has looked: 0 and 100, then its end."""
+    world = limited()
+    world.is_fast = True
+    world.lose_process()
+    world.offer(NEW, served=served)
+    world.run_until_calm()
+    at = world.heard.index("downloading 0")
+    assert world.heard[at : at + 3] == ["downloading 0", "downloading 100", told]
+
+
+def test_what_does_not_come_is_not_told() -> None:
+    """Neither 0 nor 100 of something that was never there."""
+    world = limited()
+    world.is_fast = True
+    world.lose_process()
+    world.web.fail(world.offer(NEW), NotFoundError("the server says 404"))
+    world.run_until_calm()
+    assert not [word for word in world.heard if word.startswith("downloading")]
+
+
+@pytest.mark.parametrize("version", ["0.2", "0.2.1"])
+def test_only_the_same_version_goes_on(version: str) -> None:
+    """The same bytes as another version are another firmware: they come from the first byte on."""
+    world = limited()
+    world.parts = 40
+    world.lose_process()
+    world.web.fail(world.offer(NEW), (60, StorageError("write of /dev/b at 4096: x", 4096)))
+    world.run_until_calm()
+    world.agent.retries.clear()
+    url = world.offer(NEW)
+    world.agent.retries.clear()
+    world.cloud.task["version"] = version
+    world.cloud.send(world.cloud.task)
+    world.run(lambda: len(written(world)) > 30 and world.web.requests[-1] == url)
+    assert written(world).count(1) == (1 if version == "0.2" else 2)
 
 
 def test_what_was_resumed_and_does_not_match_begins_again_once() -> None:
@@ -380,11 +419,11 @@ def test_without_a_cloud_nobody_is_asked() -> None:
     """A person's install without an agent ends when nobody can bring a fresh URL."""
     world = limited()
     asked: list[str] = []
-    ended: list[UpdaterError] = []
+    ended: list[tuple[UpdaterError, int]] = []
     listener = Listener(
         progressed=lambda _progress: None,
         completed=lambda _md5, _size_bytes: asked.append("completed"),
-        failed=ended.append,
+        failed=lambda error, received_bytes: ended.append((error, received_bytes)),
         needs_url=lambda: asked.append("needs url"),
     )
     limits = DownloadConfig(fresh_url_timeout_s=0.0)
@@ -402,5 +441,5 @@ def test_without_a_cloud_nobody_is_asked() -> None:
         world.clock.advance(0.25)
         installation.wake({})
     assert asked == ["needs url"]
-    assert ended == [FORBIDDEN]
+    assert ended == [(FORBIDDEN, 0)]
     assert session.state is State.INSTALLING

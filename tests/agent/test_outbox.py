@@ -5,17 +5,19 @@ That no row overtakes another and none is given to a connection twice is a law o
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sim.flash import Image
 from sim.instants import cut_power
-from sim.settings import NEW
+from sim.settings import CONFIG, NEW
 from sim.uplink import spoken
 from sim.world import World
 
-from updater.core.model import Offer
+from updater.core.journal import REFUSALS_LIMIT
+from updater.core.model import Failures, Offer
 from updater.outbox import Outbox
 
 CUTS: dict[str, Callable[[World], None]] = {
@@ -218,6 +220,146 @@ def test_a_cloud_that_offers_and_acknowledges_nothing_fills_no_journal() -> None
     world.offer(NEW)
     world.run_until_calm()
     assert world.runs(NEW)
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+MCU = replace(CONFIG, cloud=replace(CONFIG.cloud, fw_type="mcu"))
+
+
+def refusing() -> World:
+    """Return a world that takes no firmware for a modem, and whose cloud acknowledges nothing."""
+    world = World(MCU)
+    world.run_until_calm()
+    world.cloud.acknowledges = False
+    return world
+
+
+def refuse(world: World, version: str = "0.2", **more: object) -> None:
+    """Offer a firmware for a modem, once."""
+    world.offer(Image(version), fw_type="modem", **more)
+    world.cloud.task = None
+    world.run_for(1)
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_refusal_is_said_until_its_puback(cut: str) -> None:
+    """In each new connection, by each new process, once; though the offer is never repeated."""
+    world = refusing()
+    refuse(world, task_id=7)
+    for number in range(1, 4):
+        CUTS[cut](world)
+        world.run(lambda number=number: sure(world) == ["fail -5"] * (number + 1), 300)
+    world.cloud.acknowledges = True
+    world.lose_network()
+    world.run_until_calm()
+    assert not world.journal.undelivered
+    assert {m.body["report"]["task_id"] for m in world.refusals} == {7}
+
+
+def test_a_refusal_is_in_the_journal_before_it_is_said() -> None:
+    """A power cut after the one and before the other loses nothing."""
+    world = refusing()
+    world.cloud.acknowledges = True
+    world.instants.on("after journal: refusal owed", cut_power)
+    refuse(world)
+    world.run_until_calm()
+    assert sure(world) == ["fail -5"]
+
+
+def test_a_refusal_without_a_link_is_said_when_there_is_one() -> None:
+    """What was kept for later turns out to be refused while the device is offline."""
+    world = refusing()
+    world.cloud.acknowledges = True
+    world.cloud.is_reachable = False
+    world.lose_network()
+    world.run_for(1)
+    foreign = Offer(NEW.firmware, "https://firmware.test/f", fw_type="modem")
+    world.agent.offered(foreign)
+    world.run_for(60)
+    assert sure(world) == []
+    world.cloud.is_reachable = True
+    world.run_until_calm()
+    assert world.heard[-2:] == ["fail -5", "report_version 0.1"]
+
+
+def test_an_offer_is_refused_once_at_a_time() -> None:
+    """Repeated before the PUBACK it has its answer already; repeated later it has another one."""
+    world = refusing()
+    for _ in range(5):
+        refuse(world)
+    refuse(world, task_id=7)
+    assert sure(world) == ["fail -5"]
+    assert len(world.journal.undelivered) == 2
+    world.cloud.acknowledges = True
+    world.lose_network()
+    world.run_until_calm()
+    assert sure(world) == ["fail -5"] * 3
+    refuse(world)
+    assert sure(world) == ["fail -5"] * 4
+    assert not world.journal.undelivered
+
+
+@pytest.mark.parametrize("acknowledges", [True, False])
+def test_many_refusals_wear_no_flash(acknowledges: bool) -> None:
+    """Thousands of foreign offers: a few are written in ten minutes, the others are only said."""
+    world = refusing()
+    world.cloud.acknowledges = acknowledges
+    before, began_s = len(world.instants.names), world.clock.now_s
+    for number in range(2000):
+        world.cloud.offer(Image(f"9.{number}").firmware, "https://x.test/f", fw_type="modem")
+    world.cloud.task = None
+    world.run_for(1190)
+    names = world.instants.names[before:]
+    assert names.count("after journal: refusal owed") == REFUSALS_LIMIT
+    assert len([name for name in names if name.startswith("after journal")]) <= 2 * REFUSALS_LIMIT
+    assert len(world.journal.undelivered) == (0 if acknowledges else REFUSALS_LIMIT)
+    refuse(world, "10")
+    assert world.clock.now_s < began_s + 1200
+    assert world.instants.names.count("after journal: refusal owed") == REFUSALS_LIMIT + 1
+    assert len(world.journal.undelivered) == (0 if acknowledges else REFUSALS_LIMIT)
+
+
+@pytest.mark.parametrize("task", [{}, {"task_id": 7}])
+def test_a_refusal_is_void_once_the_offer_is_taken(task: dict[str, int]) -> None:
+    """Told late it would end the session that the cloud has asked for since."""
+    world = World()
+    world.run_until_calm()
+    world.journal.note(Failures(NEW.firmware, 3, 0.0))
+    world.cloud.acknowledges = False
+    world.offer(NEW, **task)
+    world.run(lambda: bool(world.refusals), 1)
+    world.agent.retries.clear()
+    world.offer(NEW)
+    world.run(lambda: world.session is not None)
+    world.cloud.acknowledges = True
+    world.lose_process()
+    world.run_until_calm()
+    assert sure(world) == ["fail -5", "burning", "burning", "done"]
+
+
+def test_a_refusal_outlives_what_a_person_installs() -> None:
+    """The cloud's task was refused; that somebody here installs the same is another matter."""
+    world = refusing()
+    refuse(world)
+    world.web.serve("/image", NEW)
+    world.agent.offered(Offer(NEW.firmware, "/image", is_local=True))
+    world.run(lambda: world.runs(NEW))
+    world.cloud.acknowledges = True
+    world.run_until_calm()
+    assert sure(world)[-1] == "fail -5"
+
+
+def test_a_refusal_that_the_journal_cannot_say_is_said_at_once() -> None:
+    """It may be written and not be read: whoever asks gets an answer."""
+    world = refusing()
+    world.cloud.acknowledges = True
+    world.journal.is_readable = False
+    refuse(world)
+    assert sure(world) == ["fail -5"]
+
+
+# --- all of them ----------------------------------------------------------------------------------
 
 
 @settings(max_examples=100, deadline=None)

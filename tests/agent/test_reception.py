@@ -148,8 +148,8 @@ def test_a_person_is_told_at_once_what_is_refused() -> None:
     assert world.heard == ["report_version 0.1"]
 
 
-def test_a_refusal_needs_no_link() -> None:
-    """An offer that is refused while the link goes down changes nothing."""
+def test_a_refusal_needs_a_link_or_a_journal() -> None:
+    """Without either, an offer that is refused while the link goes down changes nothing."""
     world = started()
     world.journal.is_writable = False
     world.cloud.send(b"{}")

@@ -52,6 +52,9 @@ class RealLink:
     def is_connected(self) -> bool:
         return bool(self.pumps)
 
+    def is_registering(self) -> bool:
+        return False
+
     def close(self) -> None:
         self.is_closed = True
 
@@ -142,6 +145,7 @@ def test_a_device_with_a_secret_just_connects(bench: Bench) -> None:
     assert bench.link.wants_write()
     assert bench.link.next_deadline_s() == 42.0
     assert bench.link.is_connected()
+    assert not bench.link.is_registering()
     assert bench.link.publish(b"x", 1) == 1
     list(bench.link.pump(readable=True, writable=True))
     assert bench.real.pumps == [(False, False), (True, True)]
@@ -157,10 +161,12 @@ def test_a_device_without_one_registers_first(bench: Bench) -> None:
     assert bench.link.next_deadline_s() == NEVER_S
     assert not bench.link.wants_write()
     assert not bench.link.is_connected()
+    assert bench.link.is_registering()
     assert bench.pump() == []
     assert bench.real.pumps == []
     bench.registration.has_secret = True
     assert bench.end() == [Connected()]
+    assert not bench.link.is_registering()
     assert bench.registration.tries[0].is_closed
     assert len(bench.registration.tries) == 1
 

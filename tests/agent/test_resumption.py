@@ -144,6 +144,7 @@ def test_without_slots_or_environment_nothing_is_written(what: str) -> None:
     world.run(lambda: world.cloud.link is not None)
     world.offer(NEW)
     world.run(lambda: bool(world.refusals), 10)
+    world.run_for(1)  # its PUBACK
     assert spoken(world.refusals[0]) == "fail -5"
     assert world.media["B"].is_complete
     assert not stores(world)

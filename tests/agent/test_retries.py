@@ -14,6 +14,7 @@ from sim.world import World
 from updater.core.config import Config, HealthCommand, HealthConfig, OffersConfig
 from updater.core.errors import JournalError, OfferError
 from updater.core.model import Failures, Offer, State
+from updater.keeper import FAILED_BEFORE
 from updater.retries import listed_alone
 
 HOUR_S = 3600.0
@@ -113,7 +114,7 @@ def test_another_offer_takes_the_place_of_a_kept_one() -> None:
     world.offer(OTHER)
     world.run_until_calm()
     assert world.booted.image == OTHER
-    assert world.agent.retries.held is None
+    assert world.agent.keeper.held is None
 
 
 def test_the_running_version_takes_the_place_of_a_kept_one() -> None:
@@ -422,7 +423,7 @@ def test_a_person_who_asks_for_what_runs_takes_no_kept_offer_away() -> None:
     world.offer(NEW)
     world.run_for(60)
     world.agent.offered(Offer(OLD.firmware, "/image", is_local=True))
-    assert world.agent.retries.held is not None
+    assert world.agent.keeper.held is not None
 
 
 def test_a_trial_that_lacked_more_than_the_link_counts() -> None:
@@ -447,22 +448,25 @@ def test_the_list_says_what_follows() -> None:
     fail(world, OTHER)
     world.offer(OTHER)
     world.run_for(600)
-    refused, kept = world.agent.retries.listing()
+    refused, kept = world.agent.retries.listing(world.agent.keeper.held)
     assert refused == {
         "version": "0.2", "md5": NEW.md5, "size_bytes": 8 * MIB, "failures": 3,
-        "undecided": False, "refused": True, "next_try_s": None, "kept": False,
+        "undecided": False, "cancelled": False, "refused": True, "next_try_s": None, "kept": False,
     }  # fmt: skip
     assert (kept["version"], kept["failures"], kept["refused"]) == ("0.3", 1, False)
     assert kept["next_try_s"] == pytest.approx(2990, abs=10)
     assert kept["kept"]
-    assert world.agent.retries.kept() == {"version": "0.3", "next_try_s": kept["next_try_s"]}
+    assert world.agent.keeper.waiting() == {
+        "what": "install", "version": "0.3", "reason": FAILED_BEFORE,
+        "until_s": None, "left_s": kept["next_try_s"], "is_asking": False,
+    }  # fmt: skip
     assert [{**each, "kept": False} for each in (refused, kept)] == listed_alone(world.agent.device)
 
 
 def test_nothing_is_kept_where_nothing_has_failed() -> None:
     """And there is nothing to list, and nothing to clear."""
     world = started()
-    assert world.agent.retries.kept() is None
+    assert world.agent.keeper.waiting() is None
     assert world.agent.retries.listing() == listed_alone(world.agent.device) == []
     assert world.agent.retries.clear() == 0
 
@@ -482,6 +486,6 @@ def test_the_refusal_is_an_offer_error() -> None:
     """Its exit code and result code are those of an offer that breaks a rule."""
     world = failed(3)
     with pytest.raises(OfferError, match="clear"):
-        world.agent.retries.admit(Offer(NEW.firmware, "https://firmware.test/f"))
+        world.agent.keeper.admit(Offer(NEW.firmware, "https://firmware.test/f"))
     assert world.session is not None
     assert world.session.state is State.FAILED

@@ -228,6 +228,10 @@ def failures(number: int, *, count: int, doubt: bool = False) -> Failures:
     return Failures(replace(FIRMWARE, version=f"0.{number}"), count, 7.5, is_undecided=doubt)
 
 
+def offer(number: int, task_id: int | None = None) -> Offer:
+    return Offer(replace(FIRMWARE, version=f"0.{number}"), "https://x.test/f", task_id)
+
+
 def settle_oldest(journal: Journal) -> None:
     owed = journal.owed()
     if owed:
@@ -241,9 +245,12 @@ CALLS: list[Callable[[Journal, int], None]] = [
     lambda journal, n: save(journal, n, State.GOOD, report=b"done %d" % n),
     lambda journal, n: save(journal, n, State.TRIAL),
     lambda journal, n: journal.owe(f"{n:016x}", b"burning %d" % n),
+    lambda journal, n: journal.owe_refusal(offer(n), b"refused %d" % n),
+    lambda journal, n: journal.owe_refusal(offer(n, task_id=n), b"refused %d, a task" % n),
     lambda journal, n: journal.note(failures(n, count=n)),
     lambda journal, n: save(journal, n, State.FAILED, failures=failures(n, count=n, doubt=True)),
     lambda journal, n: save(journal, n, State.GOOD, failures=failures(n, count=0)),
+    lambda journal, n: journal.note(replace(failures(n, count=0), is_cancelled=True)),
     lambda journal, _n: journal.forgive(),
     lambda journal, _n: settle_oldest(journal),
     lambda journal, _n: journal.void("B"),

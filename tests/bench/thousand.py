@@ -20,7 +20,7 @@ from sim.settings import NEW
 from workshop import Workshop
 
 from updater.core.backoff import LIMIT_S, STEADY_S
-from updater.core.config import CloudConfig
+from updater.core.cloudconfig import CloudConfig
 
 PROCESSES = 4
 OFFERS_PER_S = 50

@@ -21,8 +21,8 @@ from updater.edge.journal import SqliteJournal
 from updater.edge.lock import Lock
 
 COMMANDS = (
-    "run", "status", "install", "write", "read-back", "mark-good", "rollback", "env", "offers",
-    "register", "history",
+    "run", "status", "install", "write", "read-back", "cancel", "mark-good", "rollback", "env",
+    "offers", "register", "history",
 )  # fmt: skip
 WRONG = "0" * 32
 

@@ -95,14 +95,15 @@ def test_the_running_agent_keeps_an_offer_and_begins_it_when_that_is_cleared(
             (listed,) = workshop.json("offers")["offers"]
             assert listed["kept"]
             assert "tried again in 3" in workshop.run("offers").stdout
-            kept = workshop.json("status")["kept"]
-            assert kept["version"] == "2.0.0"
-            assert 3500 < kept["next_try_s"] <= 3600
-            assert "version 2.0.0 is offered; it has failed before" in workshop.run("status").stdout
+            kept = workshop.json("status")["waiting"]
+            assert (kept["what"], kept["version"]) == ("install", "2.0.0")
+            assert 3500 < kept["left_s"] <= 3600
+            told = "waits: it has failed, or was cancelled (updater offers); for 3"
+            assert told in workshop.run("status").stdout
             assert cloud.messages[-1].type == "report_version"
             assert workshop.json("offers", "clear") == {"cleared": 1}
             assert cloud.wait_for_state("fail").version == "2.0.0"  # there are no slots here
-            assert workshop.json("status")["kept"] is None
+            assert workshop.json("status")["waiting"] is None
             assert "secret" not in agent.log
 
 

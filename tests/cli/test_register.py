@@ -130,6 +130,7 @@ def test_a_device_gets_in_by_itself(tmp_path: Path, gateway: Gateway) -> None:
             with workshop.agent() as agent:
                 cloud.wait_for_version("1.0.0", since=before)
                 assert workshop.has(gateway.granted[DEVICE])
+                assert workshop.json("status")["registering"] is False
                 assert agent.end() == 0
                 assert PRODUCT_SECRET not in agent.log
                 assert gateway.granted[DEVICE] not in agent.log
@@ -142,7 +143,10 @@ def test_the_agent_serves_while_the_gateway_thinks(tmp_path: Path, gateway: Gate
     workshop = Registering(tmp_path, gateway)
     with workshop.agent() as agent:
         agent.wait_until(gateway.arrived.is_set, "a request")
-        assert workshop.json("status")["link"] is False
+        status = workshop.json("status")
+        assert (status["link"], status["registering"]) == (False, True)
+        said = workshop.run("status").stdout
+        assert "agent runs, registering: this device has no secret yet\n" in said
         agent.process.kill()
 
 

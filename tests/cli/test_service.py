@@ -68,6 +68,41 @@ def test_it_ends_orderly_on_ctrl_c(workshop: Workshop, agent: Agent) -> None:
     assert "Traceback" not in agent.log
 
 
+# A log whose reader is slow: the signal comes while one of the agent's first lines is written.
+INTERRUPTED_LOG = """
+import os, signal, sys
+from updater.cli import entry
+
+class Log:
+    is_busy = False
+    def write(self, text):
+        if Log.is_busy:
+            raise RuntimeError("reentrant call")
+        Log.is_busy = "nothing will be written" in text
+        if Log.is_busy:
+            os.kill(os.getpid(), signal.SIGTERM)
+        Log.is_busy = False
+        return sys.__stderr__.write(text)
+    def flush(self):
+        sys.__stderr__.flush()
+    def isatty(self):
+        return False
+
+sys.stderr = Log()
+entry()
+"""
+
+
+def test_a_signal_in_the_middle_of_a_line_of_the_log_ends_it(workshop: Workshop) -> None:
+    """Nothing is written from where another line is being written, and no signal is lost by it."""
+    command = workshop.command("run")
+    command[1:3] = ["-c", INTERRUPTED_LOG]
+    with Agent(workshop, command) as agent:
+        assert agent.process.wait(20) == 0
+    assert "SIGTERM: ending" in agent.log
+    assert "Traceback" not in agent.log
+
+
 def test_it_refuses_an_offer_and_goes_on(tmp_path: Path) -> None:
     """Without slots each offer ends in one fail of -5 that says why; the agent lives on."""
     with broker() as port, Cloud(port) as cloud:
@@ -292,6 +327,10 @@ HOSTILE = {
     "odd md5": ("Install", {**OFFER, "md5": 5}, "OfferError"),
     "odd size": ("Install", {**OFFER, "size_bytes": 1.5}, "OfferError"),
     "no slots": ("Install", OFFER, "SlotError"),
+    "reason in numbers": ("Cancel", {"reason": 5}, "UsageError"),
+    "reason without end": ("Cancel", {"reason": "x" * 101}, "UsageError"),
+    "reason for a terminal": ("Cancel", {"reason": "\x1b[2J"}, "UsageError"),
+    "nothing to cancel": ("Cancel", {"reason": None}, "WrongStateError"),
 }
 
 
@@ -327,8 +366,8 @@ def test_the_whole_history_fits_an_answer(workshop: Workshop, agent: Agent) -> N
 @pytest.mark.root
 @pytest.mark.parametrize(
     ("command", "code"),
-    [("status", 0), ("history", 0), ("offers", 0), ("offers clear", 4), ("mark-good", 4),
-     ("rollback", 4)],
+    [("status", 0), ("history", 0), ("offers", 0), ("offers clear", 4), ("cancel", 4),
+     ("mark-good", 4), ("rollback", 4)],
 )  # fmt: skip
 def test_others_may_look_and_not_touch(
     workshop: Workshop, agent: Agent, command: str, code: int

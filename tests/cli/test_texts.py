@@ -33,6 +33,14 @@ slot B  target  /dev/x2  no verified image
 boots next: slot A
 agent runs, link up"""
 
+WAITING = {
+    "what": "install",
+    "version": "2.0.0",
+    "reason": "it has failed, or was cancelled (updater offers)",
+    "until_s": None,
+    "left_s": None,
+    "is_asking": False,
+}
 SAID = {
     "trial": (
         {"boot": {"primary": "B", "trial": True, "bootcount": 2, "session": "5e55"}},
@@ -48,9 +56,29 @@ SAID = {
         "session 5e55: version 2.0.0 failed: install: MD5 is 0",
     ),
     "kept": (
-        {"kept": {"version": "2.0.0", "next_try_s": 90}},
-        "version 2.0.0 is offered; it has failed before and is tried again in 90 s "
-        "(why: updater offers)",
+        {"waiting": {**WAITING, "left_s": 90}},
+        "the install of version 2.0.0 waits: "
+        "it has failed, or was cancelled (updater offers); for 90 s",
+    ),
+    "waiting": (
+        {
+            "waiting": {
+                **WAITING,
+                "what": "download",
+                "reason": "spent",
+                "until_s": 1e9,
+                "left_s": 9,
+            }
+        },
+        "the download of version 2.0.0 waits: spent; until Sun 2001-09-09 ",
+    ),
+    "waiting for nobody knows how long": (
+        {"waiting": {**WAITING, "reason": "hook x: not now"}},
+        "the install of version 2.0.0 waits: hook x: not now",
+    ),
+    "registering": (
+        {"link": False, "registering": True},
+        "agent runs, registering: this device has no secret yet",
     ),
     "link down": ({"link": False}, "agent runs, link down"),
     "no agent": ({"agent": False}, "no agent runs here; it is started by: updater run"),

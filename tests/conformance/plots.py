@@ -4,6 +4,7 @@
 import time
 
 from sim.audit import said
+from sim.tap import Packet
 from sim.task import Terms
 
 from conformance.desk import Desk
@@ -35,7 +36,14 @@ def wrong_digest(desk: Desk) -> None:
     desk.offer_slowly(md5sum="0" * 32)
     desk.hurry()
     after_the_fail(desk)
+    assert percents(desk)[-1] == 100
     assert not desk.board.has_image("B")
+
+
+def percents(desk: Desk) -> list[int]:
+    """Return every per cent that the device has said, in order."""
+    words = [each for packet in desk.tap.packets if (each := said(packet))]
+    return [int(m.report["progress"]["percent"]) for m in words if m.word == "downloading"]
 
 
 def foreign(desk: Desk) -> None:
@@ -43,6 +51,25 @@ def foreign(desk: Desk) -> None:
     desk.cloud.wait_for_state("fail")
     assert desk.bucket.served == []
     assert not desk.board.has_image("B")
+
+
+def foreign_and_cut(desk: Desk) -> None:
+    lost: list[Packet] = []
+
+    def drops(packet: Packet) -> bool:
+        if b'"fail"' in packet.payload:
+            lost.append(packet)
+            return True
+        return False
+
+    desk.tap.drops = drops
+    desk.offer(fw_type="modem")
+    desk.agent.wait_until(lambda: bool(lost), "a refusal")
+    desk.kill()
+    desk.cloud.end_task()
+    desk.tap.drops = None
+    desk.start()
+    desk.cloud.wait_for_state("fail")
 
 
 def running_already(desk: Desk) -> None:
@@ -150,6 +177,14 @@ def superseded(desk: Desk) -> None:
     desk.hurry()
     assert desk.reboot() == "B"
     assert "superseded" in desk.cloud.wait_for_state("fail").reason
+
+
+def renamed(desk: Desk) -> None:
+    desk.offer_slowly("1.9.0")
+    desk.offer("2.0.0")
+    desk.hurry()
+    assert desk.reboot() == "B"
+    assert desk.bucket.begins == [0, 0]
 
 
 def cancelled(desk: Desk) -> None:

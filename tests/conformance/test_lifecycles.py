@@ -57,6 +57,9 @@ ROWS = {
     "a task with a number": Row(plots.numbered, options=MCU),
     "a wrong digest": Row(plots.wrong_digest, FAILED, ["downloading 2.0.0", "fail -4 2.0.0"]),
     "a foreign fw_type": Row(plots.foreign, "pending pushed failed", ["fail -5 2.0.0"], MCU),
+    "a foreign fw_type, and the power": Row(
+        plots.foreign_and_cut, "pending pushed failed", ["fail -5 2.0.0"], MCU
+    ),
     "the version that runs": Row(plots.running_already, "pending pushed success", []),
     "403, and a fresh URL": Row(plots.expired_at_once),
     "403 on the way, and a fresh URL": Row(plots.expired_on_the_way),
@@ -69,6 +72,9 @@ ROWS = {
     "pushed again and again": Row(plots.pushed_again),
     "the same firmware as another task": Row(plots.renumbered),
     "superseded": Row(plots.superseded, story=["downloading 1.9.0", "fail -5 1.9.0", *ALL_THE_WAY]),
+    "the same bytes as another version": Row(
+        plots.renamed, story=["downloading 1.9.0", "fail -5 1.9.0", *ALL_THE_WAY]
+    ),
     "cancelled in the console": Row(plots.cancelled, FAILED),
     "timed out and tried again": Row(plots.timed_out, f"{FAILED} {SUCCESS}"),
     "garbage between": Row(plots.garbage_between),

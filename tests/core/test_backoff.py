@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from updater.core.backoff import FLOOR_S, LIMIT_S, Backoff
+from updater.core.backoff import FLOOR_S, LIMIT_S, Backoff, doubled_s
 
 
 def shortest(low: float, _high: float) -> float:
@@ -16,6 +16,15 @@ def shortest(low: float, _high: float) -> float:
 
 def longest(_low: float, high: float) -> float:
     return high
+
+
+@given(st.floats(0, 1e6), st.integers(0, 10**9), st.floats(0, 1e6))
+def test_a_doubled_pause_grows_to_its_limit(first_s: float, times: int, limit_s: float) -> None:
+    """However often something has failed."""
+    pause_s = doubled_s(first_s, times, limit_s)
+    assert min(first_s, limit_s) <= pause_s <= limit_s
+    assert doubled_s(first_s, times + 1, limit_s) >= pause_s
+    assert [doubled_s(3.0, n, 20.0) for n in range(5)] == [3, 6, 12, 20, 20]
 
 
 def test_the_first_attempt_is_made_at_once() -> None:

@@ -30,6 +30,26 @@ def test_whatever_ends_in_fail_counts(reason: str, known: Failures) -> None:
     assert breaker.after(replace(SESSION, reason=reason), known, 700.0) == wanted
 
 
+@pytest.mark.parametrize("known", [NONE, ONCE, replace(ONCE, is_undecided=True)])
+def test_a_cancel_is_waited_for_and_not_counted(known: Failures) -> None:
+    """As long as after a first failure, or after the last one, from now on."""
+    ended = replace(SESSION, reason="cancelled: not today")
+    after = breaker.after(ended, known, 700.0)
+    assert after == replace(known, time_s=700.0, is_cancelled=True)
+    assert not after.is_none
+    assert breaker.pause_s(after, DEFAULT) == DEFAULT.retry_wait_s
+    assert breaker.left_s(after, DEFAULT, 800.0) == DEFAULT.retry_wait_s - 100
+    again = replace(after, count=3)
+    assert breaker.pause_s(again, DEFAULT) == breaker.pause_s(Failures(FIRMWARE, 3, 0.0), DEFAULT)
+    assert breaker.after(SESSION, after, 900.0) == Failures(FIRMWARE, known.count + 1, 900.0)
+
+
+def test_a_doubt_outlives_a_cancel() -> None:
+    """What was lost for want of the link is decided all the same, and the pause stays."""
+    doubt = replace(NONE, is_undecided=True, is_cancelled=True)
+    assert breaker.decided(doubt, is_counted=False) == replace(NONE, is_cancelled=True)
+
+
 @pytest.mark.parametrize(("is_counted", "count"), [(True, 2), (False, 1)])
 def test_a_trial_without_a_link_is_decided_later(is_counted: bool, count: int) -> None:
     """It counts or it does not; the pause begins with the failure either way."""

@@ -30,6 +30,12 @@ partlabel = "rootfs-b"
 """
 
 
+@pytest.mark.parametrize("kind", ["", "mcu", "!~", "x" * 64])
+def test_a_kind_of_firmware_is_what_an_offer_can_name(kind: str) -> None:
+    """Up to the longest one."""
+    assert parse_config(f"{CONFIG}fw_type = '{kind}'", "updater.toml").cloud.fw_type == kind
+
+
 def test_defaults_are_safe() -> None:
     """TLS and read-back are on unless somebody says otherwise."""
     config = parse_config(CONFIG, "updater.toml")
@@ -95,6 +101,10 @@ def test_a_bound_itself_is_allowed_and_no_more(
         (CONFIG + "auth = 'psk'\nclient_cert_file = '/c'", "exclude each other"),
         (CONFIG + "auth = 'psk'\nallow_plaintext = true", "cloud.auth = psk need TLS"),
         (CONFIG + "client_cert_file = '/c'\nallow_plaintext = true", "client_cert_file and"),
+        (CONFIG + "fw_type = 'm c u'", "cloud.fw_type must be at most 64 characters of printable"),
+        (CONFIG + "fw_type = 'mcü'", "ASCII without spaces, is 'mcü'"),
+        (CONFIG + f"fw_type = '{'x' * 65}'", "cloud.fw_type must be at most 64 characters"),
+        (CONFIG + 'fw_type = "mcu\\n"', "cloud.fw_type must be"),
         (CONFIG + "websocket_path = 'mqtt'", "must begin with a slash and be printable"),
         (CONFIG + "websocket_path = '/a b'", "ASCII without spaces, is '/a b'"),
         (CONFIG + 'websocket_path = "/\\r\\nHost: evil"', "ASCII without spaces, is"),

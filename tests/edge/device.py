@@ -12,7 +12,7 @@ from contextlib import closing
 
 from linkdriver import Clock, Driver
 
-from updater.core.config import CloudConfig
+from updater.core.cloudconfig import CloudConfig
 from updater.core.link import Acknowledged, Connected, Disconnected
 from updater.edge.mqtt import MqttLink
 from updater.edge.secret import CredentialSource

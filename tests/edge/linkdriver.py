@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from sim.broker import CONNACK, CONNECT, SUBSCRIBE, RawBroker, suback
 
-from updater.core.config import CloudConfig
+from updater.core.cloudconfig import CloudConfig
 from updater.core.credentials import Credentials
 from updater.core.link import Connected, LinkEvent
 from updater.edge.mqtt import MqttLink

@@ -199,7 +199,7 @@ def test_the_interface_is_what_is_served(path: str) -> None:
     assert interface.name == "org.updater.Control"
     assert methods == {
         "GetStatus", "GetHistory", "GetOffers", "ClearOffers", "GetEnvironment", "Install",
-        "MarkGood", "Rollback",
+        "Activate", "Cancel", "MarkGood", "Rollback",
     }  # fmt: skip
 
 

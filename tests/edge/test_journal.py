@@ -17,6 +17,7 @@ from journalcases import FIRMWARE, GOOD, OFFER, RECORD, SESSION, raw
 
 from updater.core.errors import JournalError, ResultCode
 from updater.core.model import Failures, Firmware, OwedReport, Session, SlotRecord, State
+from updater.edge import database
 from updater.edge import journal as journal_module
 from updater.edge.journal import FILE_NAME, SqliteJournal
 from updater.lostjournal import LostJournal
@@ -160,7 +161,7 @@ def test_nothing_grows_for_ever(
 def test_each_method_is_durable(journal: SqliteJournal) -> None:
     """A write-ahead log that is synced at each commit, and what is deleted is overwritten."""
     pragmas = ("journal_mode", "synchronous", "secure_delete")
-    values = [journal._db.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas]
+    values = [journal._db.rows(f"PRAGMA {name}")[0][0] for name in pragmas]
     assert values == ["wal", 2, 1]
 
 
@@ -237,7 +238,7 @@ def test_an_agent_and_readers_share_it(journal: SqliteJournal, folder: str) -> N
 
 def test_a_held_lock_is_an_error_in_time(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody who never ends a transaction costs the wait and no more; reading goes on."""
-    monkeypatch.setattr(journal_module, "_BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(database, "_BUSY_TIMEOUT_S", 0.05)
     with closing(SqliteJournal(folder)) as journal, closing(raw(folder)) as other:
         journal.save(SESSION, "one")
         other.execute("BEGIN IMMEDIATE")
@@ -334,10 +335,13 @@ def test_a_lost_journal_begins_nothing() -> None:
     for refused in (
         lambda: lost.save(SESSION, "text", report=b"x", record=RECORD, void="A"),
         lambda: lost.owe(SESSION.id, b"x"),
+        lambda: lost.owe_refusal(SESSION.offer, b"x"),
         lambda: lost.settle(OwedReport(1, SESSION.id, b"x")),
         lambda: lost.note(Failures(FIRMWARE, 1, 0.0)),
         lost.forgive,
         lost.failures,
+        lambda: lost.spent_bytes(1),
+        lambda: lost.spend(1, 2),
         lambda: lost.void("A"),
         lambda: lost.history(1),
     ):

@@ -10,7 +10,7 @@ import pytest
 from journalcases import FIRMWARE, GOOD, SESSION, raw
 
 from updater.core.errors import JournalError
-from updater.core.model import Failures, State
+from updater.core.model import Failures, Firmware, Offer, State
 from updater.edge.journal import SqliteJournal
 
 
@@ -88,11 +88,13 @@ def test_a_start_adds_no_table_to_an_older_file(folder: str) -> None:
         journal.save(GOOD, "good", report=b"done")
         journal.forgive()
         assert (list(journal.failures()), len(journal.owed())) == ([], 1)
+        assert journal.spent_bytes(5) == 0
         assert tables_of(folder) == older
         with closing(SqliteJournal(folder)) as other:
             journal.owe("b", b"burning")
             journal.note(Failures(FIRMWARE, 1, 0.0))
-            assert tables_of(folder) == {*older, "owed_burnings", "failures"}
+            journal.spend(5, 1)
+            assert tables_of(folder) == {*older, "owed_burnings", "failures", "budgets"}
             assert (len(other.failures()), len(other.owed())) == (1, 2)
 
 
@@ -106,6 +108,106 @@ def test_a_burning_that_an_older_version_has_not_told_is_not_told_after_the_end(
     with closing(raw(folder)) as db:
         db.execute("UPDATE owed_reports SET is_settled = 1")
     assert list(journal.owed()) == []
+
+
+def test_a_day_has_one_budget(journal: SqliteJournal, folder: str) -> None:
+    """What was spent of it stands until more is, here and in the next process; days are apart."""
+    assert journal.spent_bytes(5) == 0
+    for day, spent_bytes in ((5, 10), (6, 7), (5, 1 << 40)):
+        journal.spend(day, spent_bytes)
+    with closing(SqliteJournal(folder)) as reader:
+        assert [reader.spent_bytes(day) for day in (4, 5, 6)] == [0, 1 << 40, 7]
+
+
+def test_the_days_that_were_noted_last_are_remembered(journal: SqliteJournal) -> None:
+    """Thirty of them, however far a clock has jumped: a present day never gives way to it."""
+    journal.spend(30_000, 1)
+    for day in range(100):
+        journal.spend(day, 2)
+        journal.spend(50, 3)
+    known = [day for day in (30_000, *range(100)) if journal.spent_bytes(day)]
+    assert known == [50, *range(71, 100)]
+
+
+def test_a_budget_that_makes_no_sense_is_an_error(journal: SqliteJournal, folder: str) -> None:
+    """In one sentence: that nothing was spent would be a guess."""
+    journal.spend(5, 1)
+    with closing(raw(folder)) as db:
+        db.execute("UPDATE budgets SET spent_bytes = 'many'")
+    with pytest.raises(JournalError, match="a budget makes no sense"):
+        journal.spent_bytes(5)
+
+
+def refused(number: int, **more: object) -> Offer:
+    """Return an offer of version *number*."""
+    return replace(Offer(replace(FIRMWARE, version=str(number)), "https://x.test/f"), **more)
+
+
+def payloads(journal: SqliteJournal) -> list[bytes]:
+    """Return what is owed, in its order."""
+    return [row.payload for row in journal.owed()]
+
+
+def test_a_refusal_is_owed_once_at_a_time_and_in_its_place(journal: SqliteJournal) -> None:
+    """After what was owed before it; for each task its own; again once it was delivered."""
+    journal.owe("b", b"b is burning")
+    journal.owe_refusal(refused(1), b"1 is refused")
+    journal.owe_refusal(refused(1), b"1 is refused, for another reason")
+    journal.owe_refusal(refused(1, task_id=7), b"1 of task 7 is refused")
+    journal.save(GOOD, "good", report=b"done")
+    wanted = [b"b is burning", b"1 is refused", b"1 of task 7 is refused", b"done"]
+    assert payloads(journal) == wanted
+    journal.settle(journal.owed()[1])
+    assert payloads(journal) == [wanted[0], *wanted[2:]]
+    journal.owe_refusal(refused(1), b"1 is refused again")
+    assert payloads(journal) == [wanted[0], *wanted[2:], b"1 is refused again"]
+
+
+def test_only_a_few_refusals_are_owed(journal: SqliteJournal, folder: str) -> None:
+    """The oldest give way, burnings do not, and the file does not grow."""
+    journal.owe("b", b"b is burning")
+    for number in range(100):
+        journal.owe_refusal(refused(number), b"%d" % number)
+    assert payloads(journal) == [b"b is burning", *(b"%d" % number for number in range(92, 100))]
+    for row in journal.owed():
+        journal.settle(row)
+    journal.owe_refusal(refused(100), b"100")
+    with closing(raw(folder)) as db:
+        assert db.execute("SELECT count(*) FROM owed_burnings").fetchone() == (2,)
+
+
+def test_a_refusal_is_void_while_its_offer_is_installed(journal: SqliteJournal) -> None:
+    """Whatever its task is called; not if a person does it, nor for another kind of firmware."""
+    offers = [refused(1), refused(1, task_id=7), refused(1, fw_type="modem"), refused(11)]
+    for number, offer in enumerate(offers):
+        journal.owe_refusal(offer, b"%d" % number)
+    journal.save(replace(SESSION, offer=replace(offers[0], is_local=True)), "begun by a person")
+    assert len(journal.owed()) == 4
+    journal.save(replace(SESSION, offer=replace(offers[0], task_id=8)), "begun")
+    assert payloads(journal) == [b"2", b"3"]
+
+
+def test_a_failure_of_an_older_version_knows_no_cancel(journal: SqliteJournal, folder: str) -> None:
+    """Its table has no place for it; the first row that needs one brings it."""
+    with closing(raw(folder)) as db:
+        db.execute(
+            "CREATE TABLE failures (number INTEGER PRIMARY KEY, version TEXT NOT NULL, "
+            "md5 TEXT NOT NULL, size_bytes INTEGER NOT NULL, count INTEGER NOT NULL, "
+            "time_s REAL NOT NULL, is_undecided INTEGER NOT NULL, "
+            "UNIQUE (version, md5, size_bytes))"
+        )
+        db.execute("INSERT INTO failures VALUES (1, '1', ?, 4096, 2, 5.5, 1)", ("0" * 32,))
+    old = Failures(Firmware("1", "0" * 32, 4096), 2, 5.5, is_undecided=True)
+    cancelled = Failures(FIRMWARE, 0, 7.5, is_cancelled=True)
+    assert list(journal.failures()) == [old]
+    journal.note(cancelled)
+    assert list(journal.failures()) == [old, cancelled]
+    with closing(raw(folder)) as db:  # as that version stores one
+        db.execute(
+            "INSERT INTO failures (version, md5, size_bytes, count, time_s, is_undecided) "
+            "VALUES ('3', ?, 4096, 1, 9.5, 0)", ("0" * 32,)
+        )  # fmt: skip
+    assert not journal.failures()[-1].is_cancelled
 
 
 def test_a_failure_that_makes_no_sense_is_an_error(journal: SqliteJournal, folder: str) -> None:

@@ -29,7 +29,7 @@ from sim.broker import (
     suback,
 )
 
-from updater.core.config import CloudConfig
+from updater.core.cloudconfig import CloudConfig
 from updater.core.link import Acknowledged, Connected, Disconnected, Received
 from updater.edge import mqtt, mqttclient
 from updater.edge.mqtt import MqttLink

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from linkdriver import UPDATE, dialled, driver, handshake
 from sim.broker import CONNACK, RawBroker, free_port, packet, publish, suback
 
-from updater.core.config import CloudConfig
+from updater.core.cloudconfig import CloudConfig
 from updater.core.credentials import Credentials
 from updater.core.errors import ConfigError
 from updater.core.link import Connected, Disconnected, Received

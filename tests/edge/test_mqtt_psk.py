@@ -13,7 +13,7 @@ from linkdriver import driver
 from newerpython import device
 from sim.broker import broker
 
-from updater.core.config import CloudConfig
+from updater.core.cloudconfig import CloudConfig
 from updater.core.credentials import Credentials
 from updater.core.errors import ConfigError
 from updater.core.link import Disconnected

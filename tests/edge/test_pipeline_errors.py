@@ -110,6 +110,7 @@ def test_what_breaks_off_or_does_not_match_leaves_no_head(url: str, device: str,
         with pytest.raises(UpdaterError) as caught:
             to_the_end(running)
         assert running.phase() in {Phase.RECEIVING, Phase.VERIFYING}
+        assert (running.received_bytes() == request.size_bytes) is (path == "/flipped")
     assert type(caught.value) is error
     assert "127.0.0.1" not in str(caught.value)
     assert held(device, HEAD) == bytes(HEAD)

@@ -22,7 +22,7 @@ from updater.edge.pipeline import NativePipeline
 def test_every_option_reaches_c() -> None:
     """Each limit under its own name, seconds as milliseconds, and no text where none is meant."""
     request = InstallRequest(
-        "s", "d", 1, "m", "h", "c", 2, read_back=False, skip_identical=True, decode=False,
+        "s", "d", 1, "m", "v", "h", "c", 2, read_back=False, skip_identical=True, decode=False,
         decoder_memory_bytes=3, nice=4, io_priority=5, allow_plaintext=True,
         connect_timeout_s=0.006, stall_timeout_s=0.007, attempts=8, backoff_s=0.009,
         backoff_limit_s=0.01, retry_time_s=604800.0, max_redirects=12,
@@ -32,11 +32,11 @@ def test_every_option_reaches_c() -> None:
     options, _kept = pipeline._options(request, is_digest=False)
     texts = {
         name: ffi.string(getattr(options, name)).decode()
-        for name in ("source", "device", "md5", "sha256", "checkpoint", "ca_file", "client_cert",
-                     "client_key")
+        for name in ("source", "device", "md5", "version", "sha256", "checkpoint", "ca_file",
+                     "client_cert", "client_key")
     }  # fmt: skip
     assert texts == {
-        "source": "s", "device": "d", "md5": "m", "sha256": "h", "checkpoint": "c",
+        "source": "s", "device": "d", "md5": "m", "version": "v", "sha256": "h", "checkpoint": "c",
         "ca_file": "ca", "client_cert": "cert", "client_key": "key",
     }  # fmt: skip
     numbers = (

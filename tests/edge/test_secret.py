@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from updater.core.config import CloudConfig
+from updater.core.cloudconfig import CloudConfig
+from updater.core.config import Config, DownloadConfig
 from updater.core.errors import ConfigError
-from updater.edge.secret import CredentialSource
+from updater.edge.secret import CredentialSource, warn_of_open_files
 
 SECRET = base64.b64encode(b"very secret key!").decode()
 
@@ -108,20 +109,48 @@ def test_a_secret_that_is_none_is_told_without_it(
     assert "0xe4" not in whole_story(caught.value)
 
 
+def everything(folder: Path, **names: str) -> Config:
+    """Return a configuration whose every secret is a file of its own in *folder*."""
+    files = {name: str(folder / name) for name in FILES}
+    cloud = CloudConfig(
+        host="h", product_id="p", device_name="d", client_cert_file=f"{folder}/cert",
+        **{**files, **names},
+    )  # fmt: skip
+    download = DownloadConfig(client_cert_file=f"{folder}/cert", client_key_file=f"{folder}/key")
+    return Config(cloud=cloud, download=download)
+
+
+FILES = ("secret_file", "product_secret_file", "password_file", "client_key_file")
+
+
+@pytest.mark.parametrize("name", [*FILES, "key"])
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o666])
 def test_a_secret_for_all_to_read_is_warned_of(
-    file: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, mode: int
 ) -> None:
-    """A mode that lets others in is said with the file's name; a good one is not mentioned."""
-    make = source(secret_file=str(file))
-    make()
+    """Once, with the file's name; a good mode is not mentioned, nor what is no secret."""
+    settings = everything(tmp_path)
+    for each in (*FILES, "key", "cert"):
+        (tmp_path / each).touch(0o644 if each == "cert" else 0o600)
+    warn_of_open_files(settings)
     assert not caplog.records
-    for mode in (0o640, 0o604, 0o666):
-        caplog.clear()
-        file.chmod(mode)
-        make()
-        assert [record.levelname for record in caplog.records] == ["WARNING"]
-        assert str(file) in caplog.text
-        assert SECRET not in caplog.text
+    (tmp_path / name).chmod(mode)
+    for other in {*FILES, "key"} - {name}:
+        (tmp_path / other).unlink()
+    warn_of_open_files(settings)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert f"{tmp_path}/{name} holds a secret and can be read by others" in caplog.text
+
+
+def test_a_certificate_with_its_key_is_a_secret(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One file for both is looked at like a key's; a credential of systemd's is not."""
+    (tmp_path / "cert").touch(0o644)
+    warn_of_open_files(everything(tmp_path, client_key_file="key", secret_file="secret"))
+    assert not caplog.records
+    warn_of_open_files(everything(tmp_path, client_key_file=""))
+    assert f"{tmp_path}/cert holds a secret" in caplog.text
 
 
 def test_credentials_show_no_password(file: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from updater.core.config import Board, BoardName, SlotConfig, StateConfig
+from updater.core.ports import LocalTime
 from updater.edge.system import LinuxSystem
 
 
@@ -34,9 +35,7 @@ def system(tmp_path: Path, *reboot_command: str) -> LinuxSystem:
         (b"1.2.\xb3\n", "unknown"),
     ],
 )
-def test_the_version_is_the_files_first_line(
-    tmp_path: Path, content: bytes, version: str
-) -> None:
+def test_the_version_is_the_files_first_line(tmp_path: Path, content: bytes, version: str) -> None:
     """Short, ASCII, without blanks around; whatever else is there is no version."""
     (tmp_path / "version").write_bytes(content)
     assert system(tmp_path).version() == version
@@ -96,3 +95,28 @@ def test_clocks_and_ids(tmp_path: Path) -> None:
     ids = {machine.random_id() for _ in range(100)}
     assert len(ids) == 100
     assert all(re.fullmatch("[0-9a-f]{16}", each) for each in ids)
+
+
+@pytest.mark.parametrize(
+    ("zone", "time_s", "wanted"),
+    [
+        ("UTC0", 0.0, LocalTime(0, 0, 0)),
+        ("UTC0", 1_772_409_599.9, LocalTime(20513, 1439, 59)),
+        ("XXX-05:45", 1_772_409_600.0, LocalTime(20514, 345, 0)),
+        ("XXX03:30:15", 1_772_409_600.0, LocalTime(20513, 1229, 45)),
+        # central Europe's clock goes from 02:00 to 03:00, and back from 03:00 to 02:00
+        ("CET-1CEST,M3.5.0,M10.5.0/3", 1_774_745_999.0, LocalTime(20541, 119, 59)),
+        ("CET-1CEST,M3.5.0,M10.5.0/3", 1_774_746_000.0, LocalTime(20541, 180, 0)),
+        ("CET-1CEST,M3.5.0,M10.5.0/3", 1_792_889_999.0, LocalTime(20751, 179, 59)),
+        ("CET-1CEST,M3.5.0,M10.5.0/3", 1_792_890_000.0, LocalTime(20751, 120, 0)),
+    ],
+)
+def test_local_time_is_that_of_the_zone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zone: str, time_s: float, wanted: LocalTime
+) -> None:
+    """Day, minute and second as a clock on the wall shows them, over its changes too."""
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", zone)
+        time.tzset()
+        assert system(tmp_path).local_time(time_s) == wanted
+    time.tzset()

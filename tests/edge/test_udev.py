@@ -289,9 +289,7 @@ def test_what_cannot_be_read_is_an_error(tmp_path: Path, root: str, line: str) -
         UdevSlotFinder(TABLE, root, str(tmp_path / line)).find()
 
 
-def test_a_machine_without_libudev_is_an_error(
-    line: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_machine_without_libudev_is_an_error(line: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An image that lacks the library says so in the same words as any other trouble."""
     monkeypatch.setattr("pyudev._ctypeslib.utils.find_library", lambda _name: None)
     with pytest.raises(SlotError, match="No library named udev"):

@@ -17,7 +17,7 @@ from sim.world import World
 
 from updater.activity import NEVER_S
 from updater.core import messages
-from updater.core.config import CloudConfig
+from updater.core.cloudconfig import CloudConfig
 from updater.core.credentials import Credentials
 from updater.core.errors import OfferError
 from updater.core.link import Connected, Disconnected, LinkEvent, Received

@@ -66,6 +66,7 @@ static const struct row {
 	OPTION(WIDE, image_size),
 	OPTION(WIDE, image_limit),
 	OPTION(TEXT, md5),
+	OPTION(TEXT, version),
 	OPTION(TEXT, sha256),
 	OPTION(SIZE, buffer_size),
 	OPTION(UNSIGNED, buffers),

@@ -105,6 +105,26 @@ def test_another_image_does_not_go_on(slot: Slot, checkpoint: Path) -> None:
     assert resume(slot, checkpoint, OTHER) == 0
 
 
+@pytest.mark.parametrize(("before", "now"), [("1.9.0", "2.0.0"), (None, "2.0.0"), ("2.0.0", None)])
+def test_another_version_does_not_go_on(
+    slot: Slot, checkpoint: Path, before: str | None, now: str | None
+) -> None:
+    """Nor one without a version: the same bytes under another name are another firmware."""
+    names = [{} if version is None else {"version": version} for version in (before, now)]
+    assert slot.die(IMAGE, "write:36:die", checkpoint=checkpoint, **names[0])
+    assert slot.fill(IMAGE, checkpoint=checkpoint, **names[1]).facts["resumed"] == 0
+    assert slot.is_whole(IMAGE)
+
+
+def test_the_same_version_goes_on(slot: Slot, checkpoint: Path) -> None:
+    """One that fills its place to the last character too; a longer one is refused."""
+    longest = "v" * 32
+    assert slot.die(IMAGE, "write:36:die", checkpoint=checkpoint, version=longest)
+    outcome = slot.fill(IMAGE, checkpoint=checkpoint, version=f"{longest}v")
+    assert outcome.status == Status.OPTIONS
+    assert slot.fill(IMAGE, checkpoint=checkpoint, version=longest).facts["resumed"] >= 4 * MIB
+
+
 def test_another_medium_does_not_go_on(slot: Slot, checkpoint: Path) -> None:
     """Nor does a medium of another size, whatever its number."""
     cut(slot, checkpoint)

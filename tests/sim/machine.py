@@ -4,16 +4,17 @@
 Implement ``SlotFinder``, ``System`` and ``Health`` of ``updater.core.ports``; die with the boot.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sim.clock import Clock
 from sim.flash import Image
 from updater.activity import NEVER_S
+from updater.core.commands import Outcome
 from updater.core.config import HealthCommand, HealthConfig
 from updater.core.errors import SlotError
 from updater.core.model import Slots
-from updater.core.ports import HealthCheck, Verdict
+from updater.core.ports import HealthCheck, LocalTime, Verdict
 
 CHECKING_S = 0.5
 
@@ -62,6 +63,11 @@ class MemorySystem:
     def time_s(self) -> float:
         """Return the same, this world began in 1970, unless the clock is wrong."""
         return self._clock.now_s + self._clock.ahead_s
+
+    def local_time(self, time_s: float) -> LocalTime:
+        """Return the local time, which is UTC here."""
+        day, rest_s = divmod(int(time_s), 86400)
+        return LocalTime(day, rest_s // 60, rest_s % 60)
 
     def random_id(self) -> str:
         """Return the next id."""
@@ -126,3 +132,50 @@ class MemoryHealth:
     def _check(self, command: HealthCommand) -> MemoryCheck:
         problem = self._problem(command.name)
         return MemoryCheck(self._clock, command, problem or "", hangs=problem is None)
+
+
+class MemoryCommand:
+    """One running command."""
+
+    def __init__(self, clock: Clock, outcome: Outcome | None, timeout_s: float) -> None:
+        self._clock = clock
+        self._outcome = outcome
+        self._end_s = NEVER_S if outcome is None else clock.now_s + CHECKING_S
+        self._timeout_s = clock.now_s + timeout_s
+        self._fileno = clock.open(self._end_s)
+        self._is_open = True
+
+    def fileno(self) -> int:
+        """Return a descriptor that says nothing of a time-out, like a pidfd."""
+        return self._fileno
+
+    def poll(self) -> Outcome | None:
+        """Return how it has ended."""
+        if self._clock.now_s >= self._end_s:
+            return self._outcome
+        if self._clock.now_s >= self._timeout_s:
+            return Outcome(None, "no result in time")
+        return None
+
+    def close(self) -> None:
+        """Kill it; again is allowed."""
+        if self._is_open:
+            self._clock.close(self._fileno)
+        self._is_open = False
+
+
+class MemoryCommands:
+    """Runs what a policy asks: each program is answered by its name."""
+
+    def __init__(self, clock: Clock, answer: Callable[[str], Outcome | None]) -> None:
+        """Ask *answer* how a program ends; None hangs."""
+        self._clock = clock
+        self._answer = answer
+        self.asked: list[tuple[str, Mapping[str, str]]] = []  # program and environment
+
+    def start(
+        self, argv: Sequence[str], timeout_s: float, environment: Mapping[str, str]
+    ) -> MemoryCommand:
+        """Start one."""
+        self.asked.append((argv[0], dict(environment)))
+        return MemoryCommand(self._clock, self._answer(argv[0]), timeout_s)

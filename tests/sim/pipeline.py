@@ -66,12 +66,12 @@ class Checkpoint:
     """What an interrupted install has left for the next one.
 
     Attributes:
-        firmware: Device, and MD5 and size as announced: what it is about.
+        firmware: Device, and version, MD5 and size as announced: what it is about.
         image: Where the bytes came from: what they are and which version the server gave.
         parts: How many of them the medium is proven to hold.
     """
 
-    firmware: tuple[str, str, int]
+    firmware: tuple[str, str, str, int]
     image: Image
     parts: int
 
@@ -133,8 +133,12 @@ class MemoryInstall:
         steps: Iterator[Progress],
         digests: Digests,
         forget: Callable[[], None] = lambda: None,
+        *,
+        is_fast: bool = False,
     ) -> None:
         """Call *forget* at the end of what cannot be gone on with: it is done, or of no use."""
+        self._is_fast = is_fast
+        self._received_bytes = 0
         self._clock = clock
         self._steps = steps
         self._digests = digests
@@ -154,13 +158,25 @@ class MemoryInstall:
         assert self._is_open, "closed"
         assert timeout_s == 0.0, "the agent has one thread and must not block here"
         try:
-            progress = next(self._steps)
+            progress = self._next()
         except (StartOverError, DigestError):
             self._is_over = True
             raise
         self._phase = progress.phase
         self._is_over = self._phase is Phase.DONE
         return progress
+
+    def _next(self) -> Progress:
+        """Return the next step's progress; the last one's if nobody has time to look between."""
+        while True:
+            progress = next(self._steps)
+            self._received_bytes = progress.received_bytes
+            if not self._is_fast or progress.phase is Phase.DONE:
+                return progress
+
+    def received_bytes(self) -> int:
+        """Return how much of the firmware had come at the last step, though it failed."""
+        return self._received_bytes
 
     def phase(self) -> Phase:
         """Return what it was doing at the last step that went well."""
@@ -191,6 +207,7 @@ class MemoryPipeline:
     """Writes into one slot, and reads it back."""
 
     parts = 4  # of an image: one turn of the loop each
+    is_fast = False  # all of it in one turn
 
     def __init__(  # noqa: PLR0913, PLR0917 - its world
         self,
@@ -222,7 +239,9 @@ class MemoryPipeline:
         self.requests.append(request)
         digests = Digests()
         steps = self._install(request, digests)
-        return MemoryInstall(self._clock, steps, digests, lambda: self._forget(request))
+        return MemoryInstall(
+            self._clock, steps, digests, lambda: self._forget(request), is_fast=self.is_fast
+        )
 
     def open_digest(self, device: str, size_bytes: int, sha256: str | None = None) -> MemoryInstall:
         """Begin to read *device* back."""
@@ -243,7 +262,8 @@ class MemoryPipeline:
             self._medium.head = image
         digests.md5, digests.image_md5 = image.md5, image.unpacked_md5
         unpacked = image.unpacked_bytes
-        yield Progress(Phase.DONE, size, unpacked, unpacked, size)
+        resumed = 0 if kept is None else size * kept.parts // self.parts
+        yield Progress(Phase.DONE, size, unpacked, unpacked, size, resumed)
 
     def _bring(self, request: InstallRequest, transfer: Transfer, begun: int) -> Iterator[Progress]:
         """Store all but the head, from part *begun* on."""
@@ -264,6 +284,7 @@ class MemoryPipeline:
                 received_bytes=done,
                 written_bytes=done,
                 retries=transfer.retries,
+                format="gzip" if image.is_packed else "raw",
             )
         yield Progress(Phase.VERIFYING, size, size, size // 2, size, resumed)
 
@@ -314,6 +335,6 @@ class MemoryPipeline:
             yield Progress(phase, size, 0, 0, size)
 
 
-def _named(request: InstallRequest) -> tuple[str, str, int]:
+def _named(request: InstallRequest) -> tuple[str, str, str, int]:
     """Return what a checkpoint must be about to be of use for *request*."""
-    return request.device, request.md5, request.size_bytes
+    return request.device, request.version, request.md5, request.size_bytes

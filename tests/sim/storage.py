@@ -6,12 +6,22 @@ takes as a whole; how the real stores make it so is proven by the tests of ``edg
 """
 
 import enum
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from sim.instants import Instants
 from updater.core.errors import EnvironmentStoreError, JournalError
-from updater.core.model import Failures, Firmware, HistoryEntry, OwedReport, Session, SlotRecord
+from updater.core.journal import REFUSALS_LIMIT
+from updater.core.journalrows import REFUSAL, refusal_key, refusals_of
+from updater.core.model import (
+    Failures,
+    Firmware,
+    HistoryEntry,
+    Offer,
+    OwedReport,
+    Session,
+    SlotRecord,
+)
 
 
 class Fault(enum.Enum):
@@ -71,7 +81,10 @@ class MemoryJournal:
         self.rows: list[OwedReport] = []  # of the outbox: all there ever were
         self.settled: set[int] = set()
         self.failed: dict[Firmware, Failures] = {}
+        self.budgets: dict[int, int] = {}  # spent bytes by day
         self.lines: list[HistoryEntry] = []
+        self.began: Callable[[Session], None] = lambda _session: None  # sees each new one
+        self.spent: Callable[[int], None] = lambda _spent_bytes: None  # sees each note
         self.can_be_opened = self.is_readable = self.is_writable = True
         self._instants = instants
 
@@ -104,6 +117,8 @@ class MemoryJournal:
     ) -> None:
         """Store everything that is given in one instant."""
         self._refuse_unless(self.is_writable)
+        if session.id not in self.sessions:
+            self.began(session)
         with self._instants.durable(f"journal: {session.state.value}: {text}"):
             offer = replace(session.offer, url="") if session.state.is_final else session.offer
             self.sessions[session.id] = replace(session, offer=offer)
@@ -117,6 +132,9 @@ class MemoryJournal:
                 self.rows.append(OwedReport(len(self.rows) + 1, session.id, report))
             if failures is not None:
                 self._put(failures)
+            if not session.state.is_final and not session.offer.is_local:
+                void = self._refusals(refusals_of(session.offer))
+                self.settled.update(row.id for row in void)
 
     def owe(self, session_id: str, payload: bytes) -> None:
         """Owe the first burning of a session."""
@@ -125,6 +143,19 @@ class MemoryJournal:
             if all(row.is_terminal or row.session_id != session_id for row in self.rows):
                 row = OwedReport(len(self.rows) + 1, session_id, payload, is_terminal=False)
                 self.rows.append(row)
+
+    def owe_refusal(self, offer: Offer, payload: bytes) -> None:
+        """Owe a refusal, once at a time; the oldest give way."""
+        self._refuse_unless(self.is_writable)
+        with self._instants.durable("journal: refusal owed"):
+            if not self._refusals(refusal_key(offer)):
+                key = refusal_key(offer)
+                self.rows.append(OwedReport(len(self.rows) + 1, key, payload, is_terminal=False))
+            self.settled.update(row.id for row in self._refusals(REFUSAL)[:-REFUSALS_LIMIT])
+
+    def _refusals(self, key: str) -> list[OwedReport]:
+        """Return the owed refusals whose key begins with *key*, oldest first."""
+        return [row for row in self.undelivered if row.session_id.startswith(key)]
 
     def owed(self) -> Sequence[OwedReport]:
         """Return what is not settled, oldest first."""
@@ -159,6 +190,18 @@ class MemoryJournal:
         with self._instants.durable("journal: report settled"):
             self.settled.add(report.id)
 
+    def spent_bytes(self, day: int) -> int:
+        """Return what was spent on *day*."""
+        self._refuse_unless(self.is_readable)
+        return self.budgets.get(day, 0)
+
+    def spend(self, day: int, spent_bytes: int) -> None:
+        """Store what was spent on *day*."""
+        self._refuse_unless(self.is_writable)
+        self.spent(spent_bytes)
+        with self._instants.durable(f"journal: {spent_bytes} bytes of a budget"):
+            self.budgets[day] = spent_bytes
+
     def record(self, bootname: str) -> SlotRecord | None:
         """Return what *bootname* is known to hold."""
         self._refuse_unless(self.is_readable)
@@ -181,7 +224,7 @@ class MemoryJournal:
     def lose(self) -> None:
         """Be the empty journal of a new data partition."""
         self.sessions, self.records, self.lines = {}, {}, []
-        self.rows, self.settled, self.failed = [], set(), {}
+        self.rows, self.settled, self.failed, self.budgets = [], set(), {}, {}
 
     @staticmethod
     def _refuse_unless(is_possible: bool) -> None:

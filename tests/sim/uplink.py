@@ -100,6 +100,10 @@ class MemoryLink:
         """True while there is a connection."""
         return self._fileno is not None
 
+    def is_registering(self) -> bool:
+        """Never."""
+        return False
+
     def next_deadline_s(self) -> float:
         """Return when to connect."""
         return NEVER_S if self.is_connected() else self._due_s

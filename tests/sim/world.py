@@ -31,7 +31,7 @@ from sim.cloud import Message
 from sim.flash import Image, Medium
 from sim.instants import Instants, PowerCut, ProcessKilled
 from sim.laws import Laws
-from sim.machine import Boot, MemoryFinder, MemoryHealth, MemorySystem
+from sim.machine import Boot, MemoryCommands, MemoryFinder, MemoryHealth, MemorySystem
 from sim.pipeline import Checkpoint, MemoryPipeline, Web
 from sim.settings import (
     BOARD,
@@ -50,6 +50,7 @@ from updater import activity
 from updater.activity import NEVER_S
 from updater.agent import Agent
 from updater.core import bootflow
+from updater.core.commands import Outcome
 from updater.core.config import Config
 from updater.core.errors import JournalError, TransportError
 from updater.core.journal import Journal
@@ -65,6 +66,7 @@ class World:
     finder: MemoryFinder  # of this boot
     system: MemorySystem
     pipeline: MemoryPipeline  # of this process
+    commands: MemoryCommands  # likewise
 
     def __init__(
         self,
@@ -85,11 +87,15 @@ class World:
         self.media = {"A": Medium(image, image), "B": Medium(spare, spare)}
         self.boots: list[Boot] = []
         self.problems: dict[str, str | None] = {}  # of health checks; None: hangs
+        self.outcomes_of: dict[str, Outcome | None] = {}  # of a policy's commands; None: hangs
         self.reboot_s = 1.0  # from the request to the reset
         self.parts = 4  # in which an image comes
+        self.is_fast = False  # it comes in no time
         self.has_link = True  # else there is no cloud for this device
         self._laws = Laws(self)
         self.cloud.checks.append(self._laws.check_message)
+        self.journal.began = self._laws.check_begin
+        self.journal.spent = self._laws.check_budget
         self._ids = iter(f"{number:016x}" for number in range(1, 1000))
         self._is_on = False
         self._agent: Agent | None = None
@@ -294,11 +300,12 @@ class World:
             target,
             self._laws.check_target,
         )
-        self.pipeline.parts = self.parts
+        self.pipeline.parts, self.pipeline.is_fast = self.parts, self.is_fast
         self.pipeline.checkpoints = self.checkpoints
         journal: Journal = self.journal
         if not self.journal.can_be_opened:
             journal = LostJournal(JournalError("journal: unable to open database file"))
+        self.commands = MemoryCommands(self.clock, self._outcome)
         return Device(
             config=self.config,
             board=BOARD,
@@ -308,7 +315,12 @@ class World:
             pipeline=self.pipeline,
             system=self.system,
             health=MemoryHealth(self.clock, self.config.health, self._problem),
+            commands=self.commands,
         )
+
+    def _outcome(self, program: str) -> Outcome | None:
+        """Return how a policy's command ends now: well, if nothing else is said."""
+        return self.outcomes_of.get(program, Outcome(0, "exit status 0"))
 
     def _problem(self, check: str) -> str | None:
         """Return what is wrong with a health check now."""

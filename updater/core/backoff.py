@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""When to connect next, and whether somebody else seems to use our client id.
+"""How pauses grow, when to connect next, and whether somebody else seems to use our client id.
 
 The n-th pause in a row is drawn evenly (full jitter) from 5 s to 5 s · 2ⁿ, at most 120 s: the cloud
 takes one connect per device in 5 s, so the floor is counted from the last attempt, and the rest
@@ -17,7 +17,12 @@ LIMIT_S = 120.0
 STEADY_S = 30.0
 _LASTING_S = 180.0  # more than the longest pause of whoever would end it
 _SUSPICIOUS = 3
-_ENOUGH_DOUBLINGS = 10
+_ENOUGH_DOUBLINGS = 30
+
+
+def doubled_s(first_s: float, times: int, limit_s: float) -> float:
+    """Return *first_s*, doubled so many *times*, and at most *limit_s*."""
+    return min(first_s * 2.0 ** min(times, _ENOUGH_DOUBLINGS), limit_s)
 
 
 class Backoff:
@@ -53,9 +58,9 @@ class Backoff:
             self._ended_early = self._ended_early + 1 if is_early else 0
             self._failures = 0 if lasted_s >= STEADY_S else self._failures
             self._connected_s = None
-        self._failures = min(self._failures + 1, _ENOUGH_DOUBLINGS)
+        self._failures += 1
         earliest_s = self._earliest_s(now_s)
-        latest_s = now_s + min(FLOOR_S * 2.0**self._failures, LIMIT_S)
+        latest_s = now_s + doubled_s(FLOOR_S, self._failures, LIMIT_S)
         if self.is_contested:
             earliest_s, latest_s = now_s + LIMIT_S / 2, now_s + LIMIT_S
         self.due_s = self._draw(earliest_s, latest_s)

@@ -8,16 +8,20 @@ number of them it is refused. A session that ends well, or a person, makes all o
 
 A trial that was lost for want of the link alone says as much of the network as of the image. It is
 left undecided, and counts only if the old slot then connects in the time that the new one had.
+
+A person's cancel is no failure of the firmware, and is not counted. But a cloud that repeats its
+task within minutes must not undo it: the next try waits as after a first failure.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
+from updater.core.backoff import doubled_s
+from updater.core.cancel import is_cancelled
 from updater.core.config import OffersConfig
 from updater.core.model import Failures, Firmware, Session, State
 
 LINK_ALONE = "health: link not proven"  # how the reason of such a trial begins
-
-_MOST_DOUBLINGS = 30
 
 
 def of(firmware: Firmware, known: Iterable[Failures]) -> Failures:
@@ -33,6 +37,8 @@ def after(session: Session, known: Failures, time_s: float) -> Failures | None:
         known: What was known of its firmware.
         time_s: Now, UNIX seconds.
     """
+    if is_cancelled(session):
+        return cancelled(known, time_s)
     if session.state is State.FAILED:
         if session.reason.startswith(LINK_ALONE):
             return Failures(known.firmware, known.count, time_s, is_undecided=True)
@@ -41,9 +47,14 @@ def after(session: Session, known: Failures, time_s: float) -> Failures | None:
     return Failures(known.firmware, 0, time_s) if is_over else None
 
 
+def cancelled(known: Failures, time_s: float) -> Failures:
+    """Return what is known of a firmware once a person has cancelled it: it waits, from now on."""
+    return replace(known, time_s=time_s, is_cancelled=True)
+
+
 def decided(failures: Failures, *, is_counted: bool) -> Failures:
     """Return *failures* without a doubt: what was undecided is counted, or is nothing."""
-    return Failures(failures.firmware, failures.count + is_counted, failures.time_s)
+    return replace(failures, count=failures.count + is_counted, is_undecided=False)
 
 
 def is_refused(failures: Failures, limits: OffersConfig) -> bool:
@@ -52,11 +63,11 @@ def is_refused(failures: Failures, limits: OffersConfig) -> bool:
 
 
 def pause_s(failures: Failures, limits: OffersConfig) -> float:
-    """Return how long after its last failure the firmware is not tried."""
-    if failures.count == 0:
+    """Return how long after its last failure, or a cancel, the firmware is not tried."""
+    if failures.count == 0 and not failures.is_cancelled:
         return 0.0
-    doublings = min(failures.count - 1, _MOST_DOUBLINGS)
-    return min(limits.retry_wait_s * 2.0**doublings, limits.retry_wait_limit_s)
+    doublings = max(failures.count - 1, 0)
+    return doubled_s(limits.retry_wait_s, doublings, limits.retry_wait_limit_s)
 
 
 def left_s(failures: Failures, limits: OffersConfig, time_s: float) -> float:

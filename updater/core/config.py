@@ -8,98 +8,20 @@ One row per setting: its name and unit, default, bounds and help stand together 
 import re
 from dataclasses import dataclass
 
+from updater.core.cloudconfig import CloudConfig, check_cloud
 from updater.core.errors import ConfigError
-from updater.core.gateway import GATEWAY_URL, parse_gateway
-from updater.core.rows import check_level, parse
+from updater.core.policyconfig import PolicyConfig, check_policy
+from updater.core.rows import parse
 from updater.core.rows import row as _row
 
 _ALIGNMENT_BYTES = 4096  # of what goes past the page cache
 _RING_LIMIT_BYTES = 1 << 30
 _LEAST_BANDWIDTH_BYTES_PER_S = 1024  # below it, a slow link could not be told from a dead one
 
-_PORTS = {
-    ("tcp", False): 8883,
-    ("tcp", True): 1883,
-    ("websocket", False): 443,
-    ("websocket", True): 80,
-}
-
 IO_PRIORITIES = ("normal", *map(str, range(8)), "idle")
 
 LINK_CHECK = "link"  # the health check that is no command
 _BOOTNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # safe in hush and on the command line
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CloudConfig:
-    """``[cloud]``: which broker, and who we are there."""
-
-    host: str = _row(
-        "host name of the MQTT broker; Tencent's: the product id and "
-        "`.iotcloud.tencentdevices.com` (China), `.us-east.iotcloud.tencentdevices.com`, "
-        "`.europe.iothub.tencentdevices.com`, `.ap-bangkok.iothub.tencentdevices.com`, or by "
-        "websocket `.ap-guangzhou.iothub.tencentdevices.com`"
-    )
-    port: int = _row(
-        "its TCP port; 0: 8883, without TLS 1883, by websocket 443, without TLS 80",
-        0,
-        low=0,
-        high=65535,
-    )
-    transport: str = _row(
-        "what carries MQTT; websocket (wss, or ws without TLS) passes where only the web does",
-        "tcp",
-        choices=("tcp", "websocket"),
-    )
-    websocket_path: str = _row("path of the broker's websocket", "/mqtt")
-    product_id: str = _row("product id, from the cloud's console")
-    device_name: str = _row("device name within the product")
-    auth: str = _row(
-        "how to log in: `tencent` signs with the device secret, `certificate` shows a device "
-        "certificate and `psk` keys TLS with the device secret (Python 3.13), both with the "
-        "cloud's form of user name and no password; `password` and `none` are for other brokers",
-        "tencent",
-        choices=("tencent", "certificate", "psk", "password", "none"),
-    )
-    secret_file: str = _row(
-        "file with the device secret (auth = tencent or psk); a name without a slash is that of a "
-        "systemd credential, here and in the other files of secrets",
-        "",
-    )
-    product_secret_file: str = _row(
-        "file with the product secret: a device without its own registers and gets it", ""
-    )
-    registration_url: str = _row("where it registers; regions have their own host", GATEWAY_URL)
-    registration_ca_file: str = _row("PEM bundle for that instead of the system's CAs", "")
-    username: str = _row("user name (auth = password)", "")
-    password_file: str = _row("file with the password (auth = password)", "")
-    client_cert_file: str = _row(
-        "PEM with the device certificate and its chain, for any auth but psk", ""
-    )
-    client_key_file: str = _row("PEM with its key; empty: it is in the same file", "")
-    hmac: str = _row("digest of the signature", "sha256", choices=("sha256", "sha1"))
-    sdkappid: str = _row("application id in the user name", "12010126")
-    signature_lifetime_s: int = _row(
-        "seconds until a user name expires; 0: never, for devices whose clock cannot be trusted",
-        3600,
-        low=0,
-        high=31536000,
-    )
-    keep_alive_s: int = _row(
-        "MQTT keep-alive, seconds; a dead link is noticed within one and a half of it; "
-        "Tencent: 60 to 850",
-        120,
-        low=5,
-        high=900,
-    )
-    allow_plaintext: bool = _row("connect without TLS", default=False)
-    ca_file: str = _row("PEM bundle instead of the system's CAs", "")
-    fw_type: str = _row("kind of firmware that this device takes; empty: any", "")
-
-    @property
-    def broker_port(self) -> int:
-        """The port in use."""
-        return self.port or _PORTS[self.transport, self.allow_plaintext]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +124,7 @@ class Config:
     download: DownloadConfig = _row("the download", DownloadConfig())
     offers: OffersConfig = _row("offers", OffersConfig())
     health: HealthConfig = _row("health", HealthConfig())
+    policy: PolicyConfig = _row("policy", PolicyConfig())
     state: StateConfig = _row("state", StateConfig())
 
 
@@ -270,51 +193,10 @@ def parse_config(text: str, path: str) -> Config:
         )
     if not all((config.state.reboot_command, *(each.argv for each in config.health.command))):
         raise ConfigError(f"{path}: health.command.argv or state.reboot_command is empty")
-    _check_cloud(config.cloud, path)
+    check_cloud(config.cloud, path)
     _check_download(config.download, path)
-    if config.cloud.product_secret_file:
-        _check_registration(config.cloud, path)
+    check_policy(config.policy, _LEAST_BANDWIDTH_BYTES_PER_S, path)
     return config
-
-
-def _check_registration(cloud: CloudConfig, path: str) -> None:
-    """Refuse a registration that would end in nothing, or in plaintext that nobody has allowed."""
-    if cloud.auth not in {"tencent", "psk"} or "/" not in cloud.secret_file:
-        raise ConfigError(
-            f"{path}: cloud.product_secret_file needs an auth by device secret, and the path of a "
-            "file, cloud.secret_file, where that is put"
-        )
-    try:
-        gateway = parse_gateway(cloud.registration_url)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: cloud.registration_url: {error}") from error
-    if not gateway.is_tls and not cloud.allow_plaintext:
-        raise ConfigError(
-            f"{path}: cloud.registration_url must be https, or needs cloud.allow_plaintext"
-        )
-
-
-def _check_cloud(cloud: CloudConfig, path: str) -> None:
-    """Refuse what each row allows and no broker could mean."""
-    for key in ("product_id", "device_name"):
-        check_level(f"{path}: cloud.{key}", getattr(cloud, key))
-    has_certificate = bool(cloud.client_cert_file)
-    if cloud.client_key_file and not has_certificate:
-        raise ConfigError(f"{path}: cloud.client_key_file needs cloud.client_cert_file")
-    if cloud.auth == "certificate" and not has_certificate:
-        raise ConfigError(f"{path}: cloud.auth = certificate needs cloud.client_cert_file")
-    if cloud.auth == "psk" and has_certificate:
-        raise ConfigError(f"{path}: cloud.auth = psk and cloud.client_cert_file exclude each other")
-    if cloud.allow_plaintext and (has_certificate or cloud.auth == "psk"):
-        raise ConfigError(
-            f"{path}: cloud.client_cert_file and cloud.auth = psk need TLS: "
-            "cloud.allow_plaintext must be false"
-        )
-    if not re.fullmatch(r"/[!-~]*", cloud.websocket_path):
-        raise ConfigError(
-            f"{path}: cloud.websocket_path must begin with a slash and be printable ASCII without "
-            f"spaces, is {cloud.websocket_path!r}"
-        )
 
 
 def _check_download(download: DownloadConfig, path: str) -> None:

@@ -7,7 +7,9 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from updater.core.model import Failures, HistoryEntry, OwedReport, Session, SlotRecord
+from updater.core.model import Failures, HistoryEntry, Offer, OwedReport, Session, SlotRecord
+
+REFUSALS_LIMIT = 8  # that are owed at a time: whoever makes more offers is no cloud of ours
 
 
 class Journal(Protocol):
@@ -35,10 +37,15 @@ class Journal(Protocol):
             record: What a slot is now known to hold.
             void: Bootname of a slot whose record no longer holds.
             failures: What is now known of how its firmware fails.
+
+        What is owed as a refusal of the same offer is void while the session is open.
         """
 
     def owe(self, session_id: str, payload: bytes) -> None:
         """Owe the cloud that a session is burning; the first time is the only one."""
+
+    def owe_refusal(self, offer: Offer, payload: bytes) -> None:
+        """Owe the cloud that *offer* is refused, once at a time; the oldest of many give way."""
 
     def owed(self) -> Sequence[OwedReport]:
         """Return the reports that the broker has not acknowledged, in the order of their being."""
@@ -54,6 +61,12 @@ class Journal(Protocol):
 
     def forgive(self) -> None:
         """Forget every failure."""
+
+    def spent_bytes(self, day: int) -> int:
+        """Return what downloads have brought on *day*, a local one counted from 1970-01-01."""
+
+    def spend(self, day: int, spent_bytes: int) -> None:
+        """Store what downloads have brought on *day*, in place of what was."""
 
     def record(self, bootname: str) -> SlotRecord | None:
         """Return what *bootname* is known to hold."""

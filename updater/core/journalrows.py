@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from updater.core.errors import ResultCode
 from updater.core.model import Failures, Firmware, Offer, Session, SlotRecord, State
 
+REFUSAL = "refusal "  # how the key of a refused offer begins, among ids of sessions
+
 SESSION_COLUMNS = (
     "id, state, version, md5, size_bytes, url, task_id, fw_type, is_local, "
     "target, other, code, reason, baseline"
 )
-FAILURES_COLUMNS = "version, md5, size_bytes, count, time_s, is_undecided"
+FAILURES_COLUMNS = "version, md5, size_bytes, count, time_s, is_undecided, is_cancelled"
 
 
 def session_row(session: Session) -> tuple[object, ...]:
@@ -39,18 +41,28 @@ def session_row(session: Session) -> tuple[object, ...]:
     )
 
 
+def refusals_of(offer: Offer) -> str:
+    """Return how the keys of all refusals begin that the cloud could take for those of *offer*."""
+    return f"{REFUSAL}{offer.firmware.version} {offer.fw_type or ''} "
+
+
+def refusal_key(offer: Offer) -> str:
+    """Return what tells the refusal of *offer* from others: all that its report names."""
+    return f"{refusals_of(offer)}{json.dumps(offer.task_id)}"
+
+
 def _firmware(version: object, md5: object, size_bytes: object) -> Firmware:
     return Firmware(str(version), str(md5), int(str(size_bytes)))
 
 
-def failures_of(row: Sequence[object]) -> Failures:
-    """Return what a row of failures says, in the order of ``FAILURES_COLUMNS``."""
-    version, md5, size_bytes, count, time_s, is_undecided = row
+def failures_of(row: Mapping[str, object]) -> Failures:
+    """Return what a row of failures says; an older version knows of no cancel."""
     return Failures(
-        _firmware(version, md5, size_bytes),
-        int(str(count)),
-        float(str(time_s)),
-        is_undecided=bool(is_undecided),
+        _firmware(row["version"], row["md5"], row["size_bytes"]),
+        int(str(row["count"])),
+        float(str(row["time_s"])),
+        is_undecided=bool(row["is_undecided"]),
+        is_cancelled=bool(row.get("is_cancelled")),
     )
 
 

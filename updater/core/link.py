@@ -59,5 +59,8 @@ class Link(Protocol):
     def is_connected(self) -> bool:
         """True from ``Connected`` to ``Disconnected``."""
 
+    def is_registering(self) -> bool:
+        """True while the device has to get its secret first: until then nothing connects."""
+
     def close(self) -> None:
         """Say goodbye to the broker and free everything."""

@@ -133,7 +133,9 @@ class OwedReport:
 
     Attributes:
         id: Of its own among those of its kind.
-        is_terminal: It tells how a session has ended, else that the session is burning.
+        session_id: Or which offer it refuses, which never became a session.
+        is_terminal: It tells how a session has ended, else that the session is burning, or that
+            an offer is refused.
     """
 
     id: int
@@ -151,17 +153,19 @@ class Failures:
         time_s: When the last of them did, UNIX seconds.
         is_undecided: One more has failed for want of the link alone: whether that counts is not
             known yet.
+        is_cancelled: A person has ended the last one: it waits as after a failure and is none.
     """
 
     firmware: Firmware
     count: int
     time_s: float
     is_undecided: bool = False
+    is_cancelled: bool = False
 
     @property
     def is_none(self) -> bool:
         """True if there is nothing to remember."""
-        return self.count == 0 and not self.is_undecided
+        return self.count == 0 and not self.is_undecided and not self.is_cancelled
 
 
 @dataclass(frozen=True, slots=True)

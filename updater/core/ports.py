@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The seams: one small protocol per outside thing; ``link`` and ``journal`` have one more each.
+"""The seams: one protocol per outside thing; ``link``, ``journal`` and ``commands`` have more.
 
 Edge modules implement these; tests implement them over memory. Every method raises errors of
 ``updater.core.errors`` and nothing else. No protocol blocks for longer than its docstring says:
@@ -73,6 +73,8 @@ class InstallRequest:
         device_number: The number that it must have, as ``Slot.number`` without a mark; 0 for any.
         size_bytes: Exact size of the firmware; 0 if nobody has announced it.
         md5: Its MD5 as 32 lower-case hexadecimal digits; "" if it is only asked for.
+        version: What it is called; "" if nobody has said. With size and MD5 its identity: of
+            another version nothing is gone on with, though its bytes are the same.
         sha256: Its SHA-256 as 64 of them; "" if it is only asked for, None if not even that.
         checkpoint: File of what is needed to go on after a cut; "" for none.
         image_size_bytes: Exact size of the image if that is known and differs; else 0.
@@ -85,6 +87,7 @@ class InstallRequest:
     device: str
     size_bytes: int = 0
     md5: str = ""
+    version: str = ""
     sha256: str | None = None
     checkpoint: str = ""
     image_size_bytes: int = 0
@@ -147,6 +150,9 @@ class RunningInstall(Protocol):
 
     def phase(self) -> Phase:
         """Return what it was doing: at the last ``step``; after ``close``, when it stood still."""
+
+    def received_bytes(self) -> int:
+        """Return how much of the firmware had come at the last ``step``, though it failed."""
 
     def hexdigest(self) -> str:
         """Return the firmware's MD5; like the other digests only after ``Phase.DONE``."""
@@ -214,6 +220,26 @@ class SlotFinder(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class LocalTime:
+    """What a clock on the wall shows.
+
+    Attributes:
+        day: Of the calendar, counted from 1970-01-01.
+        minute: Of the day.
+        second: Of the minute.
+    """
+
+    day: int
+    minute: int
+    second: int = 0
+
+    @property
+    def weekday(self) -> int:
+        """The day of the week; 0 is Monday."""
+        return (self.day + 3) % 7
+
+
 class System(Protocol):
     """The machine as a whole: clock and reboot."""
 
@@ -222,6 +248,9 @@ class System(Protocol):
 
     def time_s(self) -> float:
         """Return UNIX seconds, as far as this device knows them."""
+
+    def local_time(self, time_s: float) -> LocalTime:
+        """Return what the device's time zone makes of *time_s*, UNIX seconds."""
 
     def random_id(self) -> str:
         """Return a new session id: 16 hexadecimal digits."""

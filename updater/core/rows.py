@@ -15,19 +15,28 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from updater.core.errors import ConfigError
 
 T = TypeVar("T")
-_LEVEL = re.compile(r"[^\x00-\x20\x7f-\xa0/+#]{1,64}")
 
 
-def row(
+def row(  # noqa: PLR0913 - what stands together in a setting
     text: str,
     default: Any = MISSING,
     *,
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
+    form: tuple[str, str] = ("", ""),
 ) -> Any:
-    """Return one setting: help, default (none: required), bounds or choices."""
-    metadata = {"help": text, "low": low, "high": high, "choices": choices}
+    """Return one setting: help, default (none: required), bounds, choices or form.
+
+    Args:
+        text: The help.
+        default: What it is if it is not named.
+        low: The least.
+        high: The most.
+        choices: All that it can be.
+        form: A pattern of what it can be, and what it then must do, in words; "" for any.
+    """
+    metadata = {"help": text, "low": low, "high": high, "choices": choices, "form": form}
     if isinstance(default, (tuple, list)):
         return field(default_factory=lambda: tuple(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -90,21 +99,11 @@ def _value(kind: Any, value: Any, row: "dataclasses.Field[Any]", path: str, wher
 
 def _bounded(value: Any, bounds: Mapping[str, Any], path: str, where: str) -> Any:
     low, high, choices = bounds["low"], bounds["high"], bounds["choices"]
+    pattern, words = bounds["form"]
     if choices and value not in choices:
         raise ConfigError(f"{path}: {where} must be one of {', '.join(choices)}, is {value!r}")
+    if pattern and not re.fullmatch(pattern, value):
+        raise ConfigError(f"{path}: {where} must {words}, is {value!r}")
     if low is not None and not low <= value <= high:
         raise ConfigError(f"{path}: {where} must be from {low} to {high}, is {value!r}")
     return value
-
-
-def check_level(key: str, name: str) -> None:
-    """Refuse a *name* that is no level of a topic: a wildcard would hear others, or say nothing.
-
-    Raises:
-        ConfigError: It is not; *key* says where it stands.
-    """
-    if not _LEVEL.fullmatch(name):
-        raise ConfigError(
-            f"{key} must be 1 to 64 characters, and no blank, '/', '+' or '#' among them, "
-            f"is {name!r}"
-        )

@@ -40,6 +40,13 @@ method GetEnvironment() -> (variables: [string]string)
 # Install an image from a URL or a file; the answer comes when it has begun.
 method Install(source: string, version: string, md5: string, size_bytes: int) -> (session: string)
 
+# End the install that goes on, before it boots, and drop an offer that is kept for later. An
+# install that hooks are still asked about has no session. A reason is at most 100 characters of
+# ASCII. Needs root, or the agent's own user.
+method Cancel(reason: ?string) -> (session: ?string, version: ?string, kept: ?string)
+# Activate what is installed, whatever the time is; the answer says what it still waits for.
+method Activate() -> (waiting: ?object)
+
 # Keep the booted slot, which is on trial.
 method MarkGood() -> (bootname: string)
 

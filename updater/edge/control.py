@@ -171,8 +171,16 @@ class ControlSocket:
                 connection.send(answer)
 
 
-def call(path: str, method: str, parameters: Mapping[str, object]) -> Mapping[str, object]:
+def call(
+    path: str, method: str, parameters: Mapping[str, object], patience_s: float = 0.0
+) -> Mapping[str, object]:
     """Call *method* of the agent that listens at *path*, and return its answer.
+
+    Args:
+        path: The control socket.
+        method: Without the interface.
+        parameters: Of the method.
+        patience_s: How much longer than usual the answer may take.
 
     Raises:
         ControlError: No agent answers.
@@ -184,6 +192,7 @@ def call(path: str, method: str, parameters: Mapping[str, object]) -> Mapping[st
             sock.settimeout(_CALL_TIMEOUT_S)
             _connect(sock, path)
             sock.sendall(varlink.encode(request))
+            sock.settimeout(_CALL_TIMEOUT_S + patience_s)
             answer = _receive(sock)
     except OSError as error:
         raise ControlError(f"no agent answers at {path}: {error.strerror or error}") from error

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from errno import EALREADY, EINPROGRESS, EISCONN, ETIMEDOUT
 
 from updater.core import refusals
-from updater.core.config import CloudConfig
+from updater.core.cloudconfig import CloudConfig
 from updater.core.errors import LinkError
 from updater.edge import tls
 from updater.edge.lookup import Address, Lookup, plain, resolve

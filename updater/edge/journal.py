@@ -1,84 +1,36 @@
 # SPDX-License-Identifier: MIT
 """The journal behind ``core.journal.Journal``: SQLite on the data partition, each method durable.
 
-journal_mode=WAL and synchronous=FULL: a method returns when its transaction is on the medium. Both
-slots' versions of this program share the file, so the schema only ever grows: a reader names the
-columns that it knows and ignores the others. URLs are secrets: the file's mode is 0600, and a
-session's URL is erased when the session has ended, from the write-ahead log too.
+A method returns when its transaction is on the medium. Both slots' versions of this program share
+the file, so the schema only ever grows: a reader names the columns that it knows and ignores the
+others. URLs are secrets: a session's URL is erased when the session has ended, from the write-ahead
+log too.
 """
 
-import os
-import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from updater.core.errors import JournalError
+from updater.core.journal import REFUSALS_LIMIT
 from updater.core.journalrows import (
     FAILURES_COLUMNS,
+    REFUSAL,
     SESSION_COLUMNS,
     failures_of,
     record_of,
+    refusal_key,
+    refusals_of,
     session_of,
     session_row,
 )
-from updater.core.model import Failures, HistoryEntry, OwedReport, Session, SlotRecord
+from updater.core.journalschema import SCHEMA, YOUNGER, YOUNGER_COLUMNS
+from updater.core.model import Failures, HistoryEntry, Offer, OwedReport, Session, SlotRecord
+from updater.edge.database import Database
 
 FILE_NAME = "journal.sqlite"
 HISTORY_LIMIT = 500
-_BUSY_TIMEOUT_S = 5.0
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS sessions (
-    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, state TEXT NOT NULL,
-    version TEXT NOT NULL, md5 TEXT NOT NULL, size_bytes INTEGER NOT NULL, url TEXT NOT NULL,
-    task_id TEXT NOT NULL, fw_type TEXT, is_local INTEGER NOT NULL,
-    target TEXT NOT NULL, other TEXT NOT NULL,
-    code INTEGER NOT NULL, reason TEXT NOT NULL, baseline TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS slot_records (
-    bootname TEXT PRIMARY KEY, version TEXT NOT NULL, md5 TEXT NOT NULL,
-    size_bytes INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS owed_reports (
-    id INTEGER PRIMARY KEY, session_id TEXT NOT NULL UNIQUE, payload BLOB NOT NULL,
-    is_settled INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE IF NOT EXISTS history (
-    id INTEGER PRIMARY KEY, time_s REAL NOT NULL, session_id TEXT NOT NULL,
-    version TEXT NOT NULL, state TEXT NOT NULL, text TEXT NOT NULL);
-"""
-
-# Younger than the others: added with the first row that needs them, never at a start, which may be
-# that of a trial. after_id: the last terminal report that was owed before this one.
-_YOUNGER = {
-    "owed_burnings": "id INTEGER PRIMARY KEY, session_id TEXT NOT NULL UNIQUE, "
-    "payload BLOB NOT NULL, after_id INTEGER NOT NULL, is_settled INTEGER NOT NULL DEFAULT 0",
-    "failures": "number INTEGER PRIMARY KEY, version TEXT NOT NULL, md5 TEXT NOT NULL, "
-    "size_bytes INTEGER NOT NULL, count INTEGER NOT NULL, time_s REAL NOT NULL, "
-    "is_undecided INTEGER NOT NULL, UNIQUE (version, md5, size_bytes)",
-}
-
-# Of slot_records, and younger than it: added with the first record that needs them, never at a
-# start, which may be that of a trial. A version that does not know them leaves the defaults.
-_IMAGE_COLUMNS = {
-    "image_md5": "TEXT NOT NULL DEFAULT ''",
-    "image_size_bytes": "INTEGER NOT NULL DEFAULT 0",
-}
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, OSError, UnicodeEncodeError, OverflowError) as error:
-        raise JournalError(f"journal {path}: {error}") from error
-
-
-@contextmanager
-def _understood(path: Path, what: str) -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, TypeError, KeyError) as error:
-        raise JournalError(f"journal {path}: {what} makes no sense: {error}") from error
+_BUDGETS_LIMIT = 30  # days, the latest noted ones: a clock that jumps about has each of them once
 
 
 class SqliteJournal:
@@ -90,36 +42,22 @@ class SqliteJournal:
         Raises:
             JournalError: It cannot be opened, or is none.
         """
-        self._path = Path(directory) / FILE_NAME
         self._time_s = time_s
-        with _translated(self._path):
-            _make_private(self._path)
-            self._db = sqlite3.connect(
-                self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, cached_statements=16
-            )
+        self._db = Database(Path(directory) / FILE_NAME, SCHEMA)
         try:
-            self._prepare()
+            self.current()  # what cannot say this is lost: better told now than in a trial
         except JournalError:
             self._db.close()
             raise
 
-    def _prepare(self) -> None:
-        with _translated(self._path):
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("PRAGMA secure_delete=ON")
-            self._db.execute("PRAGMA cache_size=-256")
-            self._db.executescript(_SCHEMA)
-        self.current()  # what cannot say this is lost: better told now than in a trial
-
     def current(self) -> Session | None:
         """Return the session that has not ended, or the last one that has, or None."""
-        with _translated(self._path):
-            row = self._db.execute(
+        with self._db.translated():
+            rows = self._db.rows(
                 f"SELECT {SESSION_COLUMNS} FROM sessions ORDER BY number DESC LIMIT 1"  # noqa: S608 - a constant
-            ).fetchone()
-        with _understood(self._path, "a session"):
-            return None if row is None else session_of(row)
+            )
+        with self._db.understood("a session"):
+            return session_of(rows[0]) if rows else None
 
     def save(  # noqa: PLR0913 - what is one transaction
         self,
@@ -132,7 +70,7 @@ class SqliteJournal:
         failures: Failures | None = None,
     ) -> None:
         """Store *session* as it stands now, with a line of history and what goes with it."""
-        with self._transaction():
+        with self._db.transaction():
             values = session_row(session)
             marks = ", ".join("?" * len(values))
             updates = ", ".join(f"{c} = excluded.{c}" for c in SESSION_COLUMNS.split(", ")[1:])
@@ -153,21 +91,52 @@ class SqliteJournal:
                 )
             if failures is not None:
                 self._store_failures(failures)
+            if not session.state.is_final and not session.offer.is_local:
+                self._drop_refusals(session.offer)
         if session.state.is_final:
-            self._forget()
+            self._db.forget()  # the URL, which is still there
 
     def owe(self, session_id: str, payload: bytes) -> None:
         """Owe the cloud that a session is burning; the first time is the only one."""
-        with self._transaction():
-            self._grow("owed_burnings")
-            self._db.execute(
-                "INSERT OR IGNORE INTO owed_burnings (session_id, payload, after_id) "
-                "VALUES (?, ?, (SELECT coalesce(max(id), 0) FROM owed_reports))",
-                (session_id, payload),
-            )
+        with self._db.transaction():
+            self._owe_between(session_id, payload)
             self._db.execute(
                 "DELETE FROM owed_burnings WHERE id <= (SELECT max(id) FROM owed_burnings) - ?",
                 (HISTORY_LIMIT,),
+            )
+
+    def owe_refusal(self, offer: Offer, payload: bytes) -> None:
+        """Owe the cloud that *offer* is refused, once at a time; the oldest of many give way."""
+        refused = "substr(session_id, 1, ?) = ?"
+        prefix = len(REFUSAL), REFUSAL
+        with self._db.transaction():
+            self._grow("owed_burnings")
+            self._db.execute(
+                f"DELETE FROM owed_burnings WHERE {refused} AND is_settled",  # noqa: S608 - a constant
+                prefix,
+            )
+            self._owe_between(refusal_key(offer), payload)
+            self._db.execute(
+                f"DELETE FROM owed_burnings WHERE {refused} AND id NOT IN "  # noqa: S608 - a constant
+                f"(SELECT id FROM owed_burnings WHERE {refused} ORDER BY id DESC LIMIT ?)",
+                (*prefix, *prefix, REFUSALS_LIMIT),
+            )
+
+    def _owe_between(self, key: str, payload: bytes) -> None:
+        """Owe what ends no session, unless it is owed; after all that has ended before it."""
+        self._grow("owed_burnings")
+        self._db.execute(
+            "INSERT OR IGNORE INTO owed_burnings (session_id, payload, after_id) "
+            "VALUES (?, ?, (SELECT coalesce(max(id), 0) FROM owed_reports))",
+            (key, payload),
+        )
+
+    def _drop_refusals(self, offer: Offer) -> None:
+        """Owe no refusal any more that the cloud could take for the end of *offer*'s session."""
+        if self._db.has("owed_burnings"):
+            key = refusals_of(offer)
+            self._db.execute(
+                "DELETE FROM owed_burnings WHERE substr(session_id, 1, ?) = ?", (len(key), key)
             )
 
     def owed(self) -> Sequence[OwedReport]:
@@ -178,21 +147,21 @@ class SqliteJournal:
         """
         query = "SELECT id, session_id, payload, 1, id AS place FROM owed_reports"
         query += " WHERE NOT is_settled"
-        with _translated(self._path):
-            if self._has("owed_burnings"):
+        with self._db.translated():
+            if self._db.has("owed_burnings"):
                 query += (
                     " UNION ALL SELECT id, session_id, payload, 0, after_id + 0.5"
                     " FROM owed_burnings AS burning WHERE NOT is_settled AND NOT EXISTS"
                     " (SELECT 1 FROM owed_reports AS ended"
                     " WHERE ended.session_id = burning.session_id AND ended.is_settled)"
                 )
-            rows = self._db.execute(f"{query} ORDER BY place, id").fetchall()
+            rows = self._db.rows(f"{query} ORDER BY place, id")
         return [OwedReport(row[0], row[1], row[2], bool(row[3])) for row in rows]
 
     def settle(self, report: OwedReport) -> None:
         """Note that the broker has acknowledged *report*; what is long settled is dropped."""
         table = "owed_reports" if report.is_terminal else "owed_burnings"
-        with self._transaction():
+        with self._db.transaction():
             self._db.execute(f"UPDATE {table} SET is_settled = 1 WHERE id = ?", (report.id,))  # noqa: S608 - constants
             self._db.execute(
                 f"DELETE FROM {table} WHERE is_settled AND id <= ?",  # noqa: S608 - constants
@@ -201,72 +170,77 @@ class SqliteJournal:
 
     def failures(self) -> Sequence[Failures]:
         """Return every firmware that has failed, the latest last."""
-        with _translated(self._path):
-            if not self._has("failures"):
+        with self._db.translated():
+            if not self._db.has("failures"):
                 return []
-            rows = self._db.execute(
-                f"SELECT {FAILURES_COLUMNS} FROM failures ORDER BY number"  # noqa: S608 - a constant
-            ).fetchall()
-        with _understood(self._path, "a failure"):
+            rows = self._db.named_rows("SELECT * FROM failures ORDER BY number")
+        with self._db.understood("a failure"):
             return [failures_of(row) for row in rows]
 
     def note(self, failures: Failures) -> None:
         """Store what is known of one firmware, in place of what was."""
-        with self._transaction():
+        with self._db.transaction():
             self._store_failures(failures)
 
     def forgive(self) -> None:
         """Forget every failure."""
-        with self._transaction():
-            if self._has("failures"):
+        with self._db.transaction():
+            if self._db.has("failures"):
                 self._db.execute("DELETE FROM failures")
+
+    def spent_bytes(self, day: int) -> int:
+        """Return what downloads have brought on *day*."""
+        with self._db.translated():
+            if not self._db.has("budgets"):
+                return 0
+            rows = self._db.rows("SELECT spent_bytes FROM budgets WHERE day = ?", (day,))
+        with self._db.understood("a budget"):
+            return int(rows[0][0]) if rows else 0
+
+    def spend(self, day: int, spent_bytes: int) -> None:
+        """Store what downloads have brought on *day*, in place of what was."""
+        with self._db.transaction():
+            self._grow("budgets")
+            self._db.execute(
+                "INSERT OR REPLACE INTO budgets (day, spent_bytes) VALUES (?, ?)",
+                (day, spent_bytes),
+            )
+            self._db.execute(
+                "DELETE FROM budgets WHERE number NOT IN "
+                "(SELECT number FROM budgets ORDER BY number DESC LIMIT ?)",
+                (_BUDGETS_LIMIT,),
+            )
 
     def record(self, bootname: str) -> SlotRecord | None:
         """Return what *bootname* is known to hold."""
-        with _translated(self._path):
-            cursor = self._db.execute("SELECT * FROM slot_records WHERE bootname = ?", (bootname,))
-            row = cursor.fetchone()
-        with _understood(self._path, f"the record of slot {bootname}"):
-            names = [column[0] for column in cursor.description]
-            return None if row is None else record_of(dict(zip(names, row, strict=True)))
+        with self._db.translated():
+            query = "SELECT * FROM slot_records WHERE bootname = ?"
+            rows = self._db.named_rows(query, (bootname,))
+        with self._db.understood(f"the record of slot {bootname}"):
+            return record_of(rows[0]) if rows else None
 
     def void(self, bootname: str) -> None:
         """Forget what *bootname* holds; it is about to be written."""
-        with self._transaction():
+        with self._db.transaction():
             self._db.execute("DELETE FROM slot_records WHERE bootname = ?", (bootname,))
 
     def history(self, limit: int) -> Sequence[HistoryEntry]:
         """Return the newest *limit* lines of history, newest first."""
-        with _translated(self._path):
-            rows = self._db.execute(
+        with self._db.translated():
+            rows = self._db.rows(
                 "SELECT time_s, session_id, version, state, text FROM history "
                 "ORDER BY id DESC LIMIT ?",
                 (limit,),
-            ).fetchall()
+            )
         return [HistoryEntry(*row) for row in rows]
 
     def close(self) -> None:
         """Close the journal."""
         self._db.close()
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with _translated(self._path):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-
-    def _has(self, table: str) -> bool:
-        query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
-        return self._db.execute(query, (table,)).fetchone() is not None
-
     def _grow(self, table: str) -> None:
-        self._db.execute(f"CREATE TABLE IF NOT EXISTS {table} ({_YOUNGER[table]})")
+        """Have *table* with all that this version knows of it."""
+        self._db.grow(table, YOUNGER.get(table), YOUNGER_COLUMNS.get(table, {}))
 
     def _store_failures(self, failures: Failures) -> None:
         """Put *failures* in its firmware's place, or nothing; the oldest give way."""
@@ -277,18 +251,20 @@ class SqliteJournal:
             "DELETE FROM failures WHERE version = ? AND md5 = ? AND size_bytes = ?", identity
         )
         if not failures.is_none:
-            cursor = self._db.execute(
-                f"INSERT INTO failures ({FAILURES_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608 - constants
-                (*identity, failures.count, failures.time_s, failures.is_undecided),
+            number = self._db.execute(
+                f"INSERT INTO failures ({FAILURES_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constants
+                (
+                    *identity,
+                    failures.count,
+                    failures.time_s,
+                    failures.is_undecided,
+                    failures.is_cancelled,
+                ),
             )
-            last = (cursor.lastrowid or 0) - HISTORY_LIMIT
-            self._db.execute("DELETE FROM failures WHERE number <= ?", (last,))
+            self._db.execute("DELETE FROM failures WHERE number <= ?", (number - HISTORY_LIMIT,))
 
     def _store_record(self, record: SlotRecord) -> None:
-        known = {row[1] for row in self._db.execute("PRAGMA table_info(slot_records)")}
-        for column, kind in _IMAGE_COLUMNS.items():
-            if column not in known:
-                self._db.execute(f"ALTER TABLE slot_records ADD COLUMN {column} {kind}")
+        self._grow("slot_records")
         firmware = record.firmware
         self._db.execute(
             "INSERT OR REPLACE INTO slot_records "
@@ -298,11 +274,6 @@ class SqliteJournal:
              record.image_md5, record.image_size_bytes),
         )  # fmt: skip
 
-    def _forget(self) -> None:
-        """Empty the write-ahead log, where the URL still is; what was stored stands in any case."""
-        with suppress(sqlite3.Error):
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
     def _add_history(self, session: Session, text: str) -> None:
         row = (
             self._time_s(),
@@ -311,22 +282,12 @@ class SqliteJournal:
             session.state.value,
             text,
         )
-        cursor = self._db.execute(
+        number = self._db.execute(
             "INSERT INTO history (time_s, session_id, version, state, text) VALUES (?, ?, ?, ?, ?)",
             row,
         )
-        last = (cursor.lastrowid or 0) - HISTORY_LIMIT
-        self._db.execute("DELETE FROM history WHERE id <= ?", (last,))
+        self._db.execute("DELETE FROM history WHERE id <= ?", (number - HISTORY_LIMIT,))
         self._db.execute(
             "DELETE FROM sessions WHERE number <= (SELECT max(number) FROM sessions) - ?",
             (HISTORY_LIMIT,),
         )
-
-
-def _make_private(path: Path) -> None:
-    """Make the file for our eyes only; one that exists is not opened, as its closing ends locks."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    if path.stat().st_mode & 0o077:
-        path.chmod(0o600)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from updater.core.backoff import Backoff
-from updater.core.config import CloudConfig
+from updater.core.cloudconfig import CloudConfig
 from updater.core.credentials import Credentials
 from updater.core.errors import LinkError, UpdaterError
 from updater.core.link import Connected, Disconnected, LinkEvent
@@ -74,6 +74,10 @@ class MqttLink:
     def is_connected(self) -> bool:
         """True from ``Connected`` to ``Disconnected``."""
         return self._client is not None and self._client.is_connected
+
+    def is_registering(self) -> bool:
+        """Never: whoever has this link has what it needs, or says why not."""
+        return False
 
     def next_deadline_s(self) -> float:
         """Return when to tell what happened, to connect, to give up, or to ping."""

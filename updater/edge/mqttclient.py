@@ -16,7 +16,7 @@ from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 from updater.core import refusals
-from updater.core.config import CloudConfig
+from updater.core.cloudconfig import CloudConfig
 from updater.core.credentials import Credentials, topics
 from updater.core.errors import LinkError
 from updater.core.link import Acknowledged, Connected, LinkEvent, Received

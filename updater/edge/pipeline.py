@@ -89,6 +89,7 @@ def _options(request: InstallRequest, *, is_digest: bool) -> tuple[Any, list[Any
     options.size = request.size_bytes
     options.image_size = request.image_size_bytes
     options.md5 = text(request.md5 or None)
+    options.version = text(request.version or None)
     options.sha256 = text(request.sha256)
     options.buffer_size = request.buffer_bytes
     options.buffers = request.buffers
@@ -119,6 +120,7 @@ class _Running:
     def __init__(self, request: InstallRequest, *, is_digest: bool) -> None:
         self._request = request
         self._phase = Phase.CONNECTING
+        self._received_bytes = 0
         self._pump: Any = ffi.NULL
         options, kept = _options(request, is_digest=is_digest)
         result = ffi.new("struct upd_pump **")
@@ -138,6 +140,7 @@ class _Running:
         error = ffi.new("struct upd_error *")
         status = lib.upd_pump_step(self._opened(), _milliseconds(timeout_s), raw, error)
         self._phase = _PHASES[raw.phase]
+        self._received_bytes = raw.received
         if status < 0:
             raise _error(error, self._request)
         if status == lib.UPD_MORE and self._phase is Phase.DONE:
@@ -159,6 +162,10 @@ class _Running:
     def phase(self) -> Phase:
         """Return what it was doing at the last step, or when it was closed."""
         return self._phase
+
+    def received_bytes(self) -> int:
+        """Return how much of the firmware had come at the last step, though it failed."""
+        return self._received_bytes
 
     def hexdigest(self) -> str:
         """Return the firmware's MD5."""

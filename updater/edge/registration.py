@@ -5,20 +5,17 @@ The server's certificate and name are verified. Nothing is redirected, no proxy 
 kept for a second request.
 """
 
-import os
-import re
 import socket
 import ssl
 import time
-from pathlib import Path
 
-from updater.core.errors import ConfigError, TransportError, UpdaterError
+from updater.core.errors import TransportError, UpdaterError
 from updater.core.gateway import Gateway
 from updater.core.httpanswer import Answer, answer_in, last_answer_in
+from updater.edge.authorities import verifying
 
 CONNECT_TIMEOUT_S = 10.0  # for each address of the host, and once more for TLS
 ANSWER_TIMEOUT_S = 30.0  # from the first byte sent to the last one received
-_HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+")  # how a folder of CAs names each of them
 _PIECE_BYTES = 16 * 1024
 _CLOCK_ERRORS = {9, 10}  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 
@@ -34,7 +31,7 @@ class GatewayConnection:
             ConfigError: *ca_file* cannot be used.
         """
         self._name = gateway.authority
-        context = _context(ca_file) if gateway.is_tls else None
+        context = verifying(ca_file) if gateway.is_tls else None
         sock: socket.socket | None = None
         try:
             sock = socket.create_connection((gateway.host, gateway.port), CONNECT_TIMEOUT_S)
@@ -94,27 +91,3 @@ class GatewayConnection:
             return TransportError(f"{self._name}: TLS fails: {error.reason}")
         reason = error.strerror if isinstance(error, OSError) else None
         return TransportError(f"cannot connect to {self._name}: {reason or error}")
-
-
-def _context(ca_file: str) -> ssl.SSLContext:
-    """Return a context that verifies certificate and name."""
-    try:
-        folder = None if ca_file else _system_authorities()
-        context = ssl.create_default_context(cafile=ca_file or None, capath=folder)
-    except OSError as error:
-        reason = "no certificate in it" if isinstance(error, ssl.SSLError) else error.strerror
-        raise ConfigError(f"cannot use the CA file {ca_file!r}: {reason}") from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
-
-
-def _system_authorities() -> str | None:
-    """Return the folder of the system's CAs if OpenSSL can look one up in it, else None.
-
-    The one file with all of them would cost the agent a megabyte that it does not get back.
-    """
-    folder = ssl.get_default_verify_paths().capath
-    if folder is None or "SSL_CERT_FILE" in os.environ or not Path(folder).is_dir():
-        return None
-    is_hashed = any(_HASHED.fullmatch(path.name) for path in Path(folder).iterdir())
-    return folder if is_hashed else None

@@ -2,7 +2,8 @@
 """Where the device's secret comes from: a file, read for each connection and kept nowhere.
 
 Draws what a signature needs to be new each time, and judges whether the clock can be trusted: a
-device whose clock has not been set signs without an expiry.
+device whose clock has not been set signs without an expiry. That others may read a secret is said
+once, of all files of secrets alike.
 """
 
 import logging
@@ -11,9 +12,11 @@ import secrets
 import stat
 import string
 import time
+from contextlib import suppress
 from pathlib import Path
 
-from updater.core.config import CloudConfig
+from updater.core.cloudconfig import CloudConfig
+from updater.core.config import Config
 from updater.core.credentials import (
     NO_CLOCK_EXPIRY_S,
     Credentials,
@@ -74,8 +77,27 @@ class CredentialSource:
         return min(int(now_s) + lifetime_s, NO_CLOCK_EXPIRY_S)
 
 
+def warn_of_open_files(settings: Config) -> None:
+    """Warn of each file of a secret or a private key that others may read; call this once.
+
+    What systemd keeps as a credential is its own affair, and what is not there yet has no mode.
+    """
+    cloud, download = settings.cloud, settings.download
+    files = (
+        cloud.secret_file,
+        cloud.product_secret_file,
+        cloud.password_file,
+        cloud.client_key_file or cloud.client_cert_file,
+        download.client_key_file or download.client_cert_file,
+    )
+    for path in dict.fromkeys(path for path in files if "/" in path):
+        with suppress(OSError):
+            if stat.S_IMODE(Path(path).stat().st_mode) & 0o077:
+                _log.warning("%s holds a secret and can be read by others: chmod 600", path)
+
+
 def read_secret(path: str) -> str:
-    """Return the text of a secret's file, which is private unless systemd keeps it so.
+    """Return the text of a secret's file.
 
     Raises:
         ConfigError: It cannot be read, or holds none.
@@ -83,8 +105,6 @@ def read_secret(path: str) -> str:
     where = Path(place(path, os.environ.get("CREDENTIALS_DIRECTORY")))
     try:
         with where.open("rb") as file:
-            if "/" in path and stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
-                _log.warning("%s can be read by others; its mode should be 0600", path)
             raw = file.read(_MAX_SECRET_BYTES + 1).strip()
     except OSError as error:
         raise ConfigError(f"cannot read the secret in {path!r}: {error.strerror}") from error

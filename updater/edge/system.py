@@ -5,12 +5,14 @@ Starts the configured reboot command and waits for nothing.
 """
 
 import logging
+import math
 import secrets
 import subprocess
 import time
 from pathlib import Path
 
 from updater.core.config import Board, StateConfig
+from updater.core.ports import LocalTime
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +34,12 @@ class LinuxSystem:
     def time_s(self) -> float:
         """Return UNIX seconds, as far as this device knows them."""
         return time.time()
+
+    def local_time(self, time_s: float) -> LocalTime:
+        """Return what this process's time zone makes of *time_s*."""
+        whole_s = math.floor(time_s)
+        day, rest_s = divmod(whole_s + time.localtime(whole_s).tm_gmtoff, 86400)
+        return LocalTime(day, rest_s // 60, rest_s % 60)
 
     def random_id(self) -> str:
         """Return a new session id: 16 hexadecimal digits."""

@@ -10,15 +10,14 @@ import os
 import re
 import ssl
 import sys
-from pathlib import Path
 from typing import Any
 
 from updater.core import refusals
-from updater.core.config import CloudConfig
+from updater.core.cloudconfig import CloudConfig
 from updater.core.credentials import Credentials, place
 from updater.core.errors import ConfigError, LinkError
+from updater.edge.authorities import verifying
 
-_HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+")  # how a folder of CAs names each of them
 # Forward secrecy first; the cloud's own list is the last two, PSK-AES{256,128}-CBC-SHA.
 _PSK_CIPHERS = "kECDHEPSK+AES:kPSK+AES:!eNULL"
 WAITING = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -33,7 +32,7 @@ def context(settings: CloudConfig, credentials: Credentials) -> ssl.SSLContext:
     if credentials.psk is not None:
         made = _psk(credentials.client_id, credentials.psk)
     else:
-        made = _verifying(settings.ca_file)
+        made = verifying(settings.ca_file)
     if settings.client_cert_file:
         _show_certificate(made, settings.client_cert_file, settings.client_key_file)
     # While a second handshake stalls, what is to be sent would wait for something to read.
@@ -55,34 +54,6 @@ def refusal(error: OSError, host: str, clock: str) -> LinkError:
 def _name(text: str) -> str:
     """Return the name of an error that this Python knows only in OpenSSL's words."""
     return re.sub(r"^\[.*?\] | \(_ssl.*$", "", text).upper().replace(" ", "_")
-
-
-def _verifying(ca_file: str) -> ssl.SSLContext:
-    """Return a context that verifies the broker's certificate and name."""
-    try:
-        folder = None if ca_file else _system_authorities()
-        made = ssl.create_default_context(cafile=ca_file or None, capath=folder)
-    except OSError as error:
-        raise ConfigError(f"cannot read the CA file {ca_file}: {error.strerror}") from error
-    made.minimum_version = ssl.TLSVersion.TLSv1_2
-    if ca_file:  # Python 3.13 is strict, and a CA of one's own need not know RFC 5280
-        made.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    return made
-
-
-def _system_authorities() -> str | None:
-    """Return the folder of the system's CAs if OpenSSL can look one up in it, else None.
-
-    The one file with all of them would stand in memory, a megabyte, for as long as the agent lives.
-    """
-    folder = ssl.get_default_verify_paths().capath
-    if folder is None or "SSL_CERT_FILE" in os.environ:
-        return None
-    try:
-        is_hashed = any(_HASHED.fullmatch(path.name) for path in Path(folder).iterdir())
-    except OSError:
-        return None
-    return folder if is_hashed else None
 
 
 def _show_certificate(made: ssl.SSLContext, certificate: str, key: str) -> None:

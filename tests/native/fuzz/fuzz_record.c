@@ -35,6 +35,7 @@ static void be_the_same(const struct upd_record *a, const struct upd_record *b)
 	demand(a->id.size == b->id.size && a->id.head_size == b->id.head_size);
 	demand(a->sequence == b->sequence && a->offset == b->offset);
 	demand(memcmp(a->id.md5, b->id.md5, sizeof(a->id.md5)) == 0);
+	demand(memcmp(a->id.version, b->id.version, sizeof(a->id.version)) == 0);
 	demand(memcmp(a->prefix_md5, b->prefix_md5, sizeof(a->prefix_md5)) == 0);
 	demand(memcmp(a->head_md5, b->head_md5, sizeof(a->head_md5)) == 0);
 	demand(strcmp(a->validator, b->validator) == 0);
