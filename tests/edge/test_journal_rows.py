@@ -176,6 +176,17 @@ def test_only_a_few_refusals_are_owed(journal: SqliteJournal, folder: str) -> No
         assert db.execute("SELECT count(*) FROM owed_burnings").fetchone() == (2,)
 
 
+def test_a_late_word_of_a_void_refusal_settles_nothing_else(journal: SqliteJournal) -> None:
+    """The id of the refusal has come to the burning of the session that made it void."""
+    journal.owe_refusal(refused(1), b"1 is refused")
+    [refusal] = journal.owed()
+    session = replace(SESSION, offer=refused(1))
+    journal.save(session, "offer", void="B")
+    journal.owe(session.id, b"1 is burning")
+    journal.settle(refusal)
+    assert payloads(journal) == [b"1 is burning"]
+
+
 def test_a_refusal_is_void_while_its_offer_is_installed(journal: SqliteJournal) -> None:
     """Whatever its task is called; not if a person does it, nor for another kind of firmware."""
     offers = [refused(1), refused(1, task_id=7), refused(1, fw_type="modem"), refused(11)]

@@ -162,7 +162,11 @@ class SqliteJournal:
         """Note that the broker has acknowledged *report*; what is long settled is dropped."""
         table = "owed_reports" if report.is_terminal else "owed_burnings"
         with self._db.transaction():
-            self._db.execute(f"UPDATE {table} SET is_settled = 1 WHERE id = ?", (report.id,))  # noqa: S608 - constants
+            # both: the id of a refusal that is void may have come to a younger row
+            self._db.execute(
+                f"UPDATE {table} SET is_settled = 1 WHERE id = ? AND session_id = ?",  # noqa: S608 - constants
+                (report.id, report.session_id),
+            )
             self._db.execute(
                 f"DELETE FROM {table} WHERE is_settled AND id <= ?",  # noqa: S608 - constants
                 (report.id - HISTORY_LIMIT,),
