@@ -260,7 +260,7 @@ ROWS: dict[str, list[str]] = {
         "edge/test_mqtt_psk.py::test_the_context_is_wired_as_the_cloud_asks",
         "edge/test_mqtt_psk.py::test_the_secret_is_the_key",
     ],
-    "a keep-alive of silence is a ping, and two are the end": [
+    "a keep-alive of silence is a ping, half as much more is the end": [
         "edge/test_mqtt.py::test_an_idle_link_pings",
         "edge/test_mqtt.py::test_what_we_say_postpones_no_ping",
         "edge/test_mqtt.py::test_a_silent_broker_is_noticed",
