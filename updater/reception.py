@@ -63,12 +63,22 @@ def _is_admitted(agent: "Agent", offer: Offer) -> bool:
         return False
 
 
+def _is_taken_for_an_end(agent: "Agent", offer: Offer) -> bool:
+    """Tell whether a refusal of *offer* would be taken for an end that no journal has yet.
+
+    The cloud tells both by the version.
+    """
+    session = agent.session
+    is_same = session is not None and session.offer.firmware.version == offer.firmware.version
+    return is_same and agent.is_end_unsaved
+
+
 def _is_untold(agent: "Agent", offer: Offer) -> bool:
     """Tell whether *offer* may have crossed the report of how it ended here: it is no new one."""
     session = agent.session
     if session is None or session.offer.firmware.version != offer.firmware.version:
         return False
-    if agent.is_end_unsaved:  # a refusal now would be taken for that end, which is told by version
+    if _is_taken_for_an_end(agent, offer):
         return True
     is_owed = agent.cloud is not None and agent.cloud.owes(session.id)
     return is_owed and session.offer.firmware == offer.firmware and not offer.is_local
@@ -122,7 +132,8 @@ def _refusal(device: Device, offer: Offer, held_bytes: int, bootname: str) -> Up
 def refuse(agent: "Agent", offer: Offer, error: UpdaterError) -> None:
     """Say no to an offer that never became a session."""
     _log.warning("offer refused: %s", error)
-    if agent.cloud is not None and not offer.is_local:
+    is_told = not offer.is_local and not _is_taken_for_an_end(agent, offer)
+    if agent.cloud is not None and is_told:
         agent.cloud.refuse(offer, error)
     if offer.is_local:
         raise error

@@ -12,8 +12,10 @@ from sim.stories import STORIES, assert_ended_well
 from sim.uplink import spoken
 from sim.world import World
 
+from updater.core.errors import OfferError
 from updater.core.model import Firmware, Offer, State
 from updater.endings import report_of
+from updater.reception import refuse
 
 FULL = "journal: database or disk is full"
 
@@ -48,6 +50,19 @@ def test_other_bytes_of_a_version_whose_end_is_not_journalled_wait() -> None:
     world.journal.is_writable = True
     world.run_until_calm()
     assert [m.reason for m in world.outcomes] == ["superseded by version 0.2"]
+
+
+def test_a_refusal_that_comes_late_is_not_taken_for_such_an_end() -> None:
+    """A hook may say no to other bytes of the version meanwhile: the end alone is told."""
+    world = offered(until="downloading 0")
+    world.run(lambda: world.agent.is_end_unsaved)
+    other = replace(NEW, size_bytes=NEW.size_bytes // 2)
+    refuse(world.agent, Offer(other.firmware, "https://x.test/f"), OfferError("hook: no"))
+    world.run_for(60)
+    assert not world.outcomes
+    world.journal.is_writable = True
+    world.run_until_calm()
+    assert [m.reason for m in world.outcomes] == [f"installed: {FULL}"]
 
 
 def test_an_activation_that_cannot_be_journalled_is_not_begun() -> None:
